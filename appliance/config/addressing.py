@@ -1,0 +1,99 @@
+"""The numbers that follow from identities: addresses, ports, marks, table ids, device names.
+
+They are arithmetic, never remembered, so that two boxes and a restart agree without talking.
+
+Overlay addresses, inside the fleet's /48 of unique local addresses (RFC 4193):
+
+    <fleet /48> : <16 bits: local slot * 16 + remote slot> :: <site id>   a probe address
+    <fleet /48> : ffff                                     :: <site id>   the management address
+
+Seen from plane (l, r) every far end is in the subnet of the mirrored plane (r, l), so one route
+per plane reaches all sites.
+
+Marks live in 0xff000000: the class in the upper four bits, the uplink slot in the lower four.
+"""
+
+from ipaddress import IPv6Address, IPv6Network
+
+from appliance.contract.ids import Plane, SiteId, Slot
+
+# What is ours in the kernel bears one of these; what does not is never touched.
+ROUTE_PROTOCOL = 188  # rtm_protocol and nh_protocol; not in iproute2's rt_protos
+DEVICE_PREFIX = "bl-"
+NFT_TABLE = "branchline"
+MARK_MASK = 0xFF000000
+CLASS_MARK_MASK = 0xF0000000
+UPLINK_MARK_MASK = 0x0F000000
+TABLE_BASE = 0xB1000000  # route table ids TABLE_BASE .. TABLE_BASE + 0xffff
+RULE_PRIORITY_FIRST = 20000
+RULE_PRIORITY_LAST = 20999
+NEXTHOP_ID_BASE = 0x0B000000  # nexthop ids NEXTHOP_ID_BASE .. 0x0bffffff and groups 0x4......
+
+MANAGEMENT_SUBNET = 0xFFFF
+
+
+def mirrored(plane: Plane) -> Plane:
+    """The same plane as its far end sees it."""
+    return Plane(plane.remote, plane.local)
+
+
+def plane_device(plane: Plane) -> str:
+    """Name of the plane's WireGuard device, at most 8 of the 15 octets that a name may have."""
+    return f"{DEVICE_PREFIX}{plane.local}-{plane.remote}"
+
+
+def plane_subnet(overlay: IPv6Network, plane: Plane) -> IPv6Network:
+    """The /64 in which every site has its own address for this plane."""
+    return _subnet(overlay, plane.local * 16 + plane.remote)
+
+
+def probe_address(overlay: IPv6Network, plane: Plane, site: SiteId) -> IPv6Address:
+    """The address of a site on its own end of a plane."""
+    return plane_subnet(overlay, plane)[site]
+
+
+def management_address(overlay: IPv6Network, site: SiteId) -> IPv6Address:
+    """The address of a site that does not depend on any path."""
+    return _subnet(overlay, MANAGEMENT_SUBNET)[site]
+
+
+def listen_port(base: int, plane: Plane) -> int:
+    """UDP port of our end of the plane; the far end's is `listen_port(base, mirrored(plane))`."""
+    return base + 16 * plane.local + plane.remote
+
+
+def uplink_mark(slot: Slot) -> int:
+    """Firewall mark of an encrypted packet that must leave by this uplink."""
+    return slot << 24
+
+
+def class_mark(index: int) -> int:
+    """Firewall mark of a packet of the class with this index."""
+    return index << 28
+
+
+def uplink_table(slot: Slot) -> int:
+    """Route table through which only this uplink is reached."""
+    return TABLE_BASE + slot
+
+
+def class_table(index: int) -> int:
+    """Route table of a class: one route per site prefix."""
+    return TABLE_BASE + 0x100 + index
+
+
+BACKSTOP_TABLE = TABLE_BASE + 0x200  # `unreachable` for every prefix of every site: fail closed
+
+
+def plane_nexthop(plane: Plane, family: int) -> int:
+    """Id of the nexthop object of a plane. `family` is 4 or 6: the kernel keeps them apart."""
+    return NEXTHOP_ID_BASE + (plane.local * 16 + plane.remote) * 2 + (family == 6)
+
+
+def group_nexthop(class_index: int, site: SiteId, family: int) -> int:
+    """Id of the weighted nexthop group of a class in mode `share` toward a site."""
+    return 0x40000000 | class_index << 24 | site << 1 | (family == 6)
+
+
+def _subnet(overlay: IPv6Network, number: int) -> IPv6Network:
+    return IPv6Network((int(overlay.network_address) | number << 64, 64))

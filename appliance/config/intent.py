@@ -1,0 +1,222 @@
+"""What the operator wants, as one frozen value: the configuration after validation and defaults.
+
+Nothing here knows YAML, pydantic or the kernel. Every later layer reads this and never the file.
+Units are in the names; ratios are 0..1.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+
+from appliance.contract.ids import ClassName, Label, PathId, Plane, SiteId, SiteName, Slot, UplinkName
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+
+
+class Method(StrEnum):
+    """How an uplink gets its addresses."""
+
+    STATIC = "static"
+    DHCP = "dhcp"  # DHCPv4, router advertisements and DHCPv6, by dhcpcd
+
+
+class TargetKind(StrEnum):
+    ICMP = "icmp"
+    DNS = "dns"
+    TCP = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Somebody on the internet whose answer shows that an uplink works."""
+
+    kind: TargetKind
+    address: Address
+    port: int | None = None  # None for ICMP
+    query: str | None = None  # the name asked for, DNS only
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A WAN attachment of this box."""
+
+    name: UplinkName
+    slot: Slot
+    label: Label
+    device: str
+    method: Method
+    addresses: tuple[Interface, ...] = ()  # static only
+    gateways: tuple[Address, ...] = ()  # static only; at most one per family
+    metered: bool = False
+    weight: int = 1  # share of flows in mode `share`, 1..255
+    targets: tuple[Target, ...] = ()
+    quorum: int = 1  # targets that must answer for the uplink to count as healthy
+
+
+@dataclass(frozen=True, slots=True)
+class Lan:
+    name: str
+    device: str
+    addresses: tuple[Interface, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUplink:
+    """An uplink of another site, as far as we need to know it."""
+
+    slot: Slot
+    label: Label
+    endpoints: tuple[Address, ...] = ()  # empty: behind NAT, the peer must call us
+    metered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another site of the fleet."""
+
+    name: SiteName
+    site_id: SiteId
+    public_key: str  # X25519, base64 as `wg` prints it
+    uplinks: tuple[PeerUplink, ...]
+    prefixes: tuple[Network, ...]  # what lies behind the site
+    preshared_key_file: str | None = None
+
+
+class Protocol(StrEnum):
+    TCP = "tcp"
+    UDP = "udp"
+    ICMP = "icmp"
+    ICMPV6 = "icmpv6"
+    ESP = "esp"
+    SCTP = "sctp"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One way to be in a class: all stated conditions hold. An empty tuple means "any"."""
+
+    dscp: tuple[int, ...] = ()  # code points 0..63
+    protocols: tuple[Protocol, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()  # inclusive ranges, of the responder's side
+    sources: tuple[Network, ...] = ()
+    destinations: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficClass:
+    """Flows that are steered alike. The first class that matches a flow's first packet wins."""
+
+    name: ClassName
+    index: int  # 1..15, its place in marks and table ids
+    matches: tuple[Match, ...]  # empty only for the default class, which is last
+
+
+@dataclass(frozen=True, slots=True)
+class Sla:
+    """Limits that a path meets or violates; None does not limit. OR: one violation violates."""
+
+    loss_ratio: float | None = None
+    delay_us: int | None = None  # two-way
+    jitter_us: int | None = None  # the worse direction
+    mos: float | None = None  # at least, 1..4.5
+
+    @property
+    def is_empty(self) -> bool:
+        return (self.loss_ratio, self.delay_us, self.jitter_us, self.mos) == (None,) * 4
+
+
+class Mode(StrEnum):
+    SINGLE = "single"  # the whole class over the best path
+    SHARE = "share"  # per flow, by weight, over all paths of the tier that meet the SLA
+
+
+class Fallback(StrEnum):
+    """What happens to a class when no path meets its SLA."""
+
+    BEST_EFFORT = "best-effort"  # the best of the usable paths carries it
+    FAIL_CLOSED = "fail-closed"  # its packets are discarded (MEF 70.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a class chooses among paths."""
+
+    class_name: ClassName
+    tiers: tuple[tuple[Label, ...], ...]  # best first; a label in no tier is not used
+    sla: Sla = Sla()
+    mode: Mode = Mode.SINGLE
+    fallback: Fallback = Fallback.BEST_EFFORT
+    metered: bool = True  # may metered uplinks carry it?
+    hold_s: float = 60.0  # a path must be clean this long before the class returns to it
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """How often paths are measured."""
+
+    interval_s: float = 0.05  # a path that carries a class, or could take it over
+    idle_interval_s: float = 1.0  # a path that no policy would use, or that is down (RFC 8085)
+    metered_interval_s: float = 0.5  # a path over a metered uplink that carries nothing
+    key_file: str | None = None  # authenticated mode (RFC 8762 section 4.4) when given
+    port: int = 862
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Everything a box is told to be."""
+
+    site: SiteName
+    site_id: SiteId
+    overlay: IPv6Network  # the fleet's /48 of unique local addresses
+    uplinks: tuple[Uplink, ...]
+    lans: tuple[Lan, ...]
+    peers: tuple[Peer, ...]
+    classes: tuple[TrafficClass, ...]  # in order of matching; the default class is last
+    policies: tuple[Policy, ...]  # exactly one per class, in the order of `classes`
+    probing: Probing = Probing()
+    listen_port_base: int = 51820
+    private_key_file: str = "wireguard.key"
+
+    def uplink(self, slot: Slot) -> Uplink | None:
+        return next((u for u in self.uplinks if u.slot == slot), None)
+
+    def peer(self, name: SiteName) -> Peer | None:
+        return next((p for p in self.peers if p.name == name), None)
+
+    def policy(self, name: ClassName) -> Policy:
+        """The policy of a class. Raises KeyError for a class that does not exist."""
+        for policy in self.policies:
+            if policy.class_name == name:
+                return policy
+        raise KeyError(name)
+
+    @property
+    def default_class(self) -> TrafficClass:
+        return self.classes[-1]
+
+
+def planes(intent: Intent) -> tuple[Plane, ...]:
+    """Every plane that this box needs, in order: own uplink slots x all slots that peers use."""
+    remote = sorted({u.slot for p in intent.peers for u in p.uplinks})
+    local = sorted(u.slot for u in intent.uplinks)
+    return tuple(Plane(x, y) for x in local for y in remote)
+
+
+def paths(intent: Intent) -> tuple[PathId, ...]:
+    """Every path of this box, by peer in the order of the configuration, then by plane."""
+    local = sorted(u.slot for u in intent.uplinks)
+    return tuple(
+        PathId(peer.name, Plane(x, y.slot))
+        for peer in intent.peers
+        for x in local
+        for y in sorted(peer.uplinks, key=lambda u: u.slot)
+    )
