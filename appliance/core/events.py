@@ -1,0 +1,157 @@
+"""Everything that can happen, as far as decisions are concerned.
+
+The supervisor turns what the world does into these values and hands them to `decide`. They are
+what the recorder keeps, so that a recording can be decided again. Times are seconds on the
+monotonic clock of the `now` that accompanies each event; ages are relative to that `now`.
+"""
+
+from dataclasses import dataclass
+
+from appliance.config.intent import Address, Intent, Interface
+from appliance.contract.ids import ClassName, PathId, SiteName, Slot
+from appliance.stamp.window import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class IntentChanged:
+    """A validated configuration came into force. The first event of every run."""
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringAdopted:
+    """What a starting supervisor found steering in the kernel: the incumbents."""
+
+    carriers: tuple[tuple[ClassName, SiteName, tuple[PathId, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkFacts:
+    """What the kernel and the lease say of one uplink, with the source of each in the field."""
+
+    slot: Slot
+    has_device: bool = False  # netlink
+    has_carrier: bool = False  # netlink, IFF_LOWER_UP
+    addresses: tuple[Interface, ...] = ()  # netlink, global scope, not tentative
+    gateways: tuple[Address, ...] = ()  # configuration, DHCP hook or router advertisement
+
+    @property
+    def is_attached(self) -> bool:
+        """Could it carry a packet at all?"""
+        return self.has_device and self.has_carrier and bool(self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkChanged:
+    """Device, carrier, address or gateway of an uplink changed."""
+
+    facts: UplinkFacts
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkProbed:
+    """A round of probes to targets outside the tunnels was judged by quorum."""
+
+    slot: Slot
+    answered: int
+    asked: int
+    is_healthy: bool
+    evidence: str  # "2 of 3 targets answered; 192.0.2.53 (dns) did not"
+
+
+@dataclass(frozen=True, slots=True)
+class PathsSampled:
+    """Measurement intervals of some paths closed. Many at once on a hub."""
+
+    samples: tuple[tuple[PathId, Sample], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLate:
+    """A probe's answer is later than usual for the path, but not yet overdue: worth a burst."""
+
+    path: PathId
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOverdue:
+    """A probe's answer did not come by its deadline.
+
+    `unanswered` counts the overdue probes sent after the last one that was answered, and
+    `uplink_answered_age_s` is the age of the send time of the latest answered probe over any path of
+    the same local uplink, so that shared fate can be told from one path's trouble.
+    """
+
+    path: PathId
+    sent_age_s: float
+    unanswered: int
+    uplink_answered_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReturned:
+    """A path with overdue probes answered again. `consecutive` answers since the last overdue."""
+
+    path: PathId
+    consecutive: int
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndReported:
+    """Over another path, the far end said what it received on this one while we were unanswered.
+
+    `received` counts our probes of `path` that arrived there out of the `sent` last ones: 0 means
+    that the way forth is cut, `sent` that only the way back is.
+    """
+
+    path: PathId
+    sent: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSampled:
+    """Real packets counted at both ends of a path, in our direction of sending."""
+
+    path: PathId
+    sent: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtuChanged:
+    """Padded probes found how large an inner packet the path carries."""
+
+    path: PathId
+    mtu: int  # octets of the inner IP packet
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStalled:
+    """Our own loop ran late by this much: deadlines moved, no path is blamed."""
+
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The time that `next_deadline` asked for has come."""
+
+
+Event = (
+    IntentChanged
+    | SteeringAdopted
+    | UplinkChanged
+    | UplinkProbed
+    | PathsSampled
+    | AnswerLate
+    | ProbeOverdue
+    | AnswerReturned
+    | FarEndReported
+    | TrafficSampled
+    | PathMtuChanged
+    | LoopStalled
+    | DeadlinePassed
+)

@@ -1,0 +1,182 @@
+"""The one description of everything that we own in the kernel.
+
+A plan maps the identity of each object, as the kernel compares it, to what the object should be.
+Both halves are frozen values and have a form that a person would type (`appliance/plan/text.py`).
+What is observed has the same shape, so that `diff` needs no translation. Secrets never appear:
+a device is known by its public key, and the kernel package reads the private key from its file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from appliance.config.intent import Address, Interface, Network
+
+
+class Kind(IntEnum):
+    """Order of creation; deletion runs backwards. What a kind refers to comes before it."""
+
+    SYSCTL = 0
+    DEVICE = 1
+    WIREGUARD = 2
+    PEER = 3
+    ADDRESS = 4
+    NEXTHOP = 5
+    GROUP = 6
+    ROUTE = 7
+    RULE = 8
+    FILTER = 9
+
+
+class Key(NamedTuple):
+    """Identity of an object: its kind, then what the kernel tells such objects apart by."""
+
+    kind: Kind
+    ident: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """`sysctl`. Key ("net.ipv4.ip_forward",). Never deleted: others may rely on it."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """`ip link add NAME type TYPE`. Key (name,). Up always; `kind` is "wireguard" or "dummy"."""
+
+    kind: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wireguard:
+    """`wg set NAME ...`. Key (device,)."""
+
+    public_key: str
+    listen_port: int
+    fwmark: int
+
+
+@dataclass(frozen=True, slots=True)
+class WireguardPeer:
+    """`wg set NAME peer KEY ...`. Key (device, public key).
+
+    `endpoint` None leaves what the kernel learned from the peer's own packets. `preshared` is the
+    first 8 hexadecimal digits of the SHA-256 of the preshared key, or None without one.
+    """
+
+    endpoint: tuple[Address, int] | None
+    allowed_ips: frozenset[Network]
+    keepalive_s: int
+    preshared: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAddress:
+    """`ip address add`. Key (device, "2001:db8::1/64")."""
+
+    interface: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Nexthop:
+    """`ip nexthop add id ID dev DEVICE`. Key (id,)."""
+
+    family: int  # 4 or 6
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class NexthopGroup:
+    """`ip nexthop add id ID group ...`. Key (id,). Members are (nexthop id, weight 1..256)."""
+
+    members: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`ip route add PREFIX table TABLE ...`. Key (table, prefix, metric).
+
+    Exactly one of: `nexthop` (id), `device` with or without `gateway`, or neither: `unreachable`.
+    """
+
+    nexthop: int | None = None
+    device: str | None = None
+    gateway: Address | None = None
+    source: Address | None = None  # preferred source address
+    mtu: int | None = None
+    on_link: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`ip rule add`. Key (family, priority)."""
+
+    table: int
+    mark: int | None = None
+    mask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A whole nftables table, `inet branchline`. Key (name,).
+
+    `text` is what `nft -f` reads. What is observed carries the text's digest only, and another one
+    when somebody changed the table, so two filters are equal when their digests are.
+    """
+
+    digest: str
+    text: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Filter) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+Item = (
+    Sysctl
+    | Device
+    | Wireguard
+    | WireguardPeer
+    | DeviceAddress
+    | Nexthop
+    | NexthopGroup
+    | Route
+    | Rule
+    | Filter
+)
+Plan = Mapping[Key, Item]
+Observed = Mapping[Key, Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Create what does not exist."""
+
+    key: Key
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Turn `before` into `item` in place, without a moment in which neither is there."""
+
+    key: Key
+    before: Item
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove what nobody wants any more."""
+
+    key: Key
+    item: Item
+
+
+Op = Add | Change | Delete
