@@ -8,7 +8,8 @@ monotonic clock of the `now` that accompanies each event; ages are relative to t
 from dataclasses import dataclass
 
 from appliance.config.intent import Address, Intent, Interface
-from appliance.contract.ids import ClassName, PathId, SiteName, Slot
+from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
+from appliance.core.steering import Assignment
 from appliance.stamp.window import Sample
 
 
@@ -21,9 +22,14 @@ class IntentChanged:
 
 @dataclass(frozen=True, slots=True)
 class SteeringAdopted:
-    """What a starting supervisor found steering in the kernel: the incumbents."""
+    """What a starting supervisor found steering in the kernel: the incumbents.
 
-    carriers: tuple[tuple[ClassName, SiteName, tuple[PathId, ...]], ...]
+    Comes after `IntentChanged` and before the facts of uplinks. A class that was found with no
+    carrier at all (fail closed) is listed with an empty assignment; what was not found is not.
+    """
+
+    assignments: tuple[tuple[ClassName, SiteName, Assignment], ...] = ()
+    detours: tuple[tuple[Plane, Plane], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,9 @@ class ProbeOverdue:
     """A probe's answer did not come by its deadline.
 
     `unanswered` counts the overdue probes sent after the last one that was answered, and
-    `uplink_answered_age_s` is the age of the send time of the latest answered probe over any path of
-    the same local uplink, so that shared fate can be told from one path's trouble.
+    `uplink_answered_age_s` is the age of the send time of the latest answered probe over any path
+    of the same local uplink (`math.inf` when none ever was), so that shared fate can be told from
+    one path's trouble.
     """
 
     path: PathId
@@ -92,7 +99,10 @@ class ProbeOverdue:
 
 @dataclass(frozen=True, slots=True)
 class AnswerReturned:
-    """A path with overdue probes answered again. `consecutive` answers since the last overdue."""
+    """A path with overdue probes answered again. `consecutive` answers since the last overdue.
+
+    Sent at least for the first answer after an overdue probe, and for the first one ever late.
+    """
 
     path: PathId
     consecutive: int
