@@ -15,18 +15,29 @@ from appliance.config.intent import Address, Interface, Network
 
 
 class Kind(IntEnum):
-    """Order of creation; deletion runs backwards. What a kind refers to comes before it."""
+    """Order of creation; deletion runs backwards. What a kind refers to comes before it.
 
-    SYSCTL = 0
-    DEVICE = 1
-    WIREGUARD = 2
-    PEER = 3
-    ADDRESS = 4
-    NEXTHOP = 5
-    GROUP = 6
-    ROUTE = 7
-    RULE = 8
-    FILTER = 9
+    Forwarding is switched on last of all, when the firewall stands: a box that is half set up
+    fails closed. Every other sysctl comes early, because turning IPv6 forwarding on makes the
+    kernel drop the default routers of each device that does not have `accept_ra=2` by then.
+    """
+
+    DEVICE = 0
+    LINK = 1
+    SYSCTL = 2
+    WIREGUARD = 3
+    PEER = 4
+    ADDRESS = 5
+    NEXTHOP = 6
+    GROUP = 7
+    ROUTE = 8
+    RULE = 9
+    FILTER = 10
+    FORWARDING = 11
+
+
+# Shared with whoever else runs on the box: set where we need it, never taken away.
+SHARED = frozenset({Kind.LINK, Kind.SYSCTL, Kind.FORWARDING})
 
 
 class Key(NamedTuple):
@@ -38,22 +49,36 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """`sysctl`. Key ("net.ipv4.ip_forward",). Never deleted: others may rely on it."""
+    """`sysctl`. Key ("net/ipv4/ip_forward",), with slashes, since a device name may have dots.
+
+    Of kind SYSCTL, or FORWARDING. Never deleted: others may rely on it.
+    """
 
     value: str
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`ip link add NAME type TYPE`. Key (name,). Up always; `kind` is "wireguard" or "dummy"."""
+    """`ip link add NAME type TYPE`, a device of ours. Key (name,).
+
+    `kind` is "wireguard" or "dummy". A plan wants every device up; what is observed may be down.
+    """
 
     kind: str
     mtu: int
+    is_up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`ip link set NAME up`, a device that is not ours. Key (name,). Never deleted."""
+
+    is_up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Wireguard:
-    """`wg set NAME ...`. Key (device,)."""
+    """`wg set NAME ...`. Key (device,). Not observed while the device has no private key."""
 
     public_key: str
     listen_port: int
@@ -122,7 +147,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A whole nftables table, `inet branchline`. Key (name,).
+    """A whole nftables table. Key (family, name).
 
     `text` is what `nft -f` reads. What is observed carries the text's digest only, and another one
     when somebody changed the table, so two filters are equal when their digests are.
@@ -139,8 +164,9 @@ class Filter:
 
 
 Item = (
-    Sysctl
-    | Device
+    Device
+    | Link
+    | Sysctl
     | Wireguard
     | WireguardPeer
     | DeviceAddress

@@ -1,0 +1,222 @@
+"""A kernel in memory, kept honest by the contract suite that the real one runs too.
+
+It knows what refers to what, refuses what the real one refuses with the same errno, and takes
+along what the real one takes along when a device or a nexthop object goes.
+"""
+
+import errno
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import assert_never
+
+from appliance.kernel.kernel import KernelError
+from appliance.plan.plan import (
+    SHARED,
+    Add,
+    Change,
+    Delete,
+    Device,
+    DeviceAddress,
+    Filter,
+    Item,
+    Key,
+    Kind,
+    Link,
+    Nexthop,
+    NexthopGroup,
+    Observed,
+    Op,
+    Route,
+    Rule,
+    Sysctl,
+    Wireguard,
+    WireguardPeer,
+)
+
+_MISSING = {
+    Kind.DEVICE: errno.ENODEV,
+    Kind.LINK: errno.ENODEV,
+    Kind.WIREGUARD: errno.ENODEV,
+    Kind.PEER: errno.ENODEV,
+}
+_STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})
+
+
+class Crash(BaseException):
+    """The supervisor died here. Not an Exception: nobody may catch it by accident."""
+
+
+class FakeKernel:
+    """Owned and foreign objects, devices that are not ours, and a crash on demand.
+
+    `crash_after` raises Crash instead of carrying out the operation with that number. `applied` is
+    every operation that was carried out.
+    """
+
+    def __init__(
+        self,
+        owned: Mapping[Key, Item] | None = None,
+        foreign: Mapping[Key, Item] | None = None,
+        devices: Collection[str] = ("lo",),
+        crash_after: int | None = None,
+    ) -> None:
+        self.owned: dict[Key, Item] = dict(owned or {})
+        self.foreign: dict[Key, Item] = dict(foreign or {})
+        self.links: dict[str, Link] = {name: Link(is_up=False) for name in devices}
+        self.sysctls: dict[str, str] = {}
+        self.counters: dict[str, int] = {}
+        self.applied: list[Op] = []
+        self.crash_after = crash_after
+
+    async def observe(self, wanted: Collection[Key]) -> Observed:
+        found = dict(self.owned)
+        for key in wanted:
+            if (shared := self._shared(key)) is not None:
+                found[key] = shared
+        return found
+
+    async def apply(self, ops: Sequence[Op]) -> None:
+        for op in ops:
+            self._apply(op)
+
+    def steer(self, ops: Sequence[Op]) -> None:
+        for op in ops:
+            if op.key.kind not in _STEERING:
+                raise KernelError(op, errno.EOPNOTSUPP, "not a matter of steering")
+            self._apply(op)
+
+    def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
+        return tuple(self.counters.get(name) for name in names)
+
+    # What somebody else does, by hand or by pulling a plug.
+
+    def remove(self, key: Key) -> None:
+        """Take one object of ours away as a person would, with everything that goes with it."""
+        self._remove(key)
+
+    def add_device(self, name: str) -> None:
+        self.links[name] = Link(is_up=False)
+
+    def remove_device(self, name: str) -> None:
+        del self.links[name]
+        self._cascade_device(name)
+
+    # The kernel's own behaviour.
+
+    def _shared(self, key: Key) -> Item | None:
+        name = str(key.ident[0])
+        if key.kind is Kind.LINK:
+            return self.links.get(name)
+        if key.kind in SHARED:
+            return Sysctl(self.sysctls.get(name, "0")) if self._has_sysctl(name) else None
+        if key.kind is Kind.ADDRESS:
+            return self.foreign.get(key)
+        return None
+
+    def _has_sysctl(self, name: str) -> bool:
+        parts = name.split("/")
+        is_per_device = (
+            len(parts) == 5 and parts[2] == "conf" and parts[3] not in ("all", "default")
+        )
+        return not is_per_device or self._has_device(parts[3])
+
+    def _has_device(self, name: str) -> bool:
+        return name in self.links or Key(Kind.DEVICE, (name,)) in self.owned
+
+    def _apply(self, op: Op) -> None:
+        if self.crash_after is not None and len(self.applied) >= self.crash_after:
+            raise Crash
+        match op:
+            case Add(key, item):
+                if key.kind not in SHARED and (key in self.owned or key in self.foreign):
+                    raise KernelError(op, errno.EEXIST)
+                self._put(op, key, item)
+            case Change(key, _, item):
+                if key.kind not in SHARED and key not in self.owned:
+                    raise KernelError(op, _MISSING.get(key.kind, errno.ENOENT))
+                self._put(op, key, item)
+            case Delete(key, _):
+                if key.kind not in SHARED:
+                    self._remove(key)
+            case _:
+                assert_never(op)
+        self.applied.append(op)
+
+    def _put(self, op: Op, key: Key, item: Item) -> None:
+        name = str(key.ident[0])
+        if (refusal := self._refusal(key, item)) is not None:
+            raise KernelError(op, refusal)
+        if isinstance(item, Link):
+            self.links[name] = item
+        elif isinstance(item, Sysctl):
+            self.sysctls[name] = item.value
+        else:
+            self.owned[key] = self._learned(key, item)
+
+    def _learned(self, key: Key, item: Item) -> Item:
+        """A peer keeps the endpoint that it was last heard from."""
+        before = self.owned.get(key)
+        if isinstance(item, WireguardPeer) and isinstance(before, WireguardPeer):
+            endpoint = item.endpoint or before.endpoint
+            return WireguardPeer(endpoint, item.allowed_ips, item.keepalive_s, item.preshared)
+        return item
+
+    def _refusal(self, key: Key, item: Item) -> int | None:
+        name = str(key.ident[0])
+        match item:
+            case Link():
+                return None if name in self.links else errno.ENODEV
+            case Sysctl():
+                return None if self._has_sysctl(name) else errno.ENOENT
+            case Wireguard() | WireguardPeer():
+                return None if Key(Kind.DEVICE, (name,)) in self.owned else errno.ENODEV
+            case DeviceAddress():
+                return None if self._has_device(name) else errno.ENODEV
+            case Nexthop(_, device):
+                return None if self._has_device(device) else errno.ENODEV
+            case NexthopGroup(members):
+                known = all(Key(Kind.NEXTHOP, (hop,)) in self.owned for hop, _ in members)
+                return None if known and members else errno.EINVAL
+            case Route(int() as hop):
+                family = 6 if ":" in str(key.ident[1]) else 4
+                return None if self._hop_family(hop) == family else errno.EINVAL
+            case Route(None, str() as device):
+                return None if self._has_device(device) else errno.ENODEV
+            case Route() | Device() | Rule() | Filter():
+                return None
+            case _:
+                assert_never(item)
+
+    def _hop_family(self, hop: int) -> int | None:
+        found = self.owned.get(Key(Kind.NEXTHOP, (hop,)), self.owned.get(Key(Kind.GROUP, (hop,))))
+        if isinstance(found, NexthopGroup):
+            return self._hop_family(found.members[0][0])
+        return found.family if isinstance(found, Nexthop) else None
+
+    def _remove(self, key: Key) -> None:
+        item = self.owned.pop(key, None)
+        if isinstance(item, Device):
+            self._cascade_device(str(key.ident[0]))
+        elif isinstance(item, Nexthop | NexthopGroup):
+            self._cascade_nexthop(int(key.ident[0]))
+
+    def _cascade_device(self, name: str) -> None:
+        on_device = (Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS)
+        self._drop(lambda k, _: k.kind in on_device and k.ident[0] == name)
+        self._drop(lambda _, i: isinstance(i, Route) and i.device == name)
+        for key, item in list(self.owned.items()):
+            if isinstance(item, Nexthop) and item.device == name:
+                self._remove(key)
+
+    def _cascade_nexthop(self, hop: int) -> None:
+        self._drop(lambda _, i: isinstance(i, Route) and i.nexthop == hop)
+        for key, item in list(self.owned.items()):
+            if isinstance(item, NexthopGroup) and any(h == hop for h, _ in item.members):
+                rest = tuple(m for m in item.members if m[0] != hop)
+                if rest:
+                    self.owned[key] = NexthopGroup(rest)
+                else:
+                    self._remove(key)
+
+    def _drop(self, is_gone: Callable[[Key, Item], bool]) -> None:
+        for key in [k for k, i in self.owned.items() if is_gone(k, i)]:
+            del self.owned[key]

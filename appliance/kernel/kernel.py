@@ -1,0 +1,54 @@
+"""What the rest of the supervisor may ask of a kernel, the real one or the one in memory."""
+
+import os
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from appliance.plan.plan import Key, Observed, Op
+from appliance.plan.text import render_op
+
+
+class KernelError(Exception):
+    """The kernel refused something. `op` is None when it refused to be observed.
+
+    `errno` is the kernel's, and 0 when a program failed in another way; `detail` is what it said.
+    """
+
+    def __init__(self, op: Op | None, errno: int, detail: str = "") -> None:
+        self.op = op
+        self.errno = errno
+        self.detail = detail
+        what = render_op(op) if op is not None else "observe"
+        why = ": ".join(x for x in (os.strerror(errno) if errno else "", detail) if x)
+        super().__init__(f"{what}: {why}")
+
+
+class Kernel(Protocol):
+    """Observes and applies; decides nothing. What does not bear our mark is never touched."""
+
+    async def observe(self, wanted: Collection[Key]) -> Observed:
+        """Everything that bears our mark, and of what is shared with others the `wanted` keys.
+
+        Shared are sysctls, the up flag of devices that are not ours, and addresses: one that
+        somebody else has put where we want it counts as present and stays when we no longer do.
+        """
+        ...
+
+    async def apply(self, ops: Sequence[Op]) -> None:
+        """Carry out the operations in order, stopping at the first that fails.
+
+        Deleting what is not there is no failure; adding what is there is one (EEXIST), because it
+        shows that the observation was stale. Raises KernelError.
+        """
+        ...
+
+    def steer(self, ops: Sequence[Op]) -> None:
+        """The same for nexthop objects, groups and routes only, at once and without waiting."""
+        ...
+
+    def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
+        """Packets of each named counter of `netdev branchline`; None where there is none.
+
+        A smaller value than before means that the table was loaded anew: start over.
+        """
+        ...

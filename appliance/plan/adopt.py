@@ -1,0 +1,68 @@
+"""Read the steering back from what is observed, so that a restarted supervisor moves nothing.
+
+The inverse of `steer`. It never guesses: what no route of ours says is left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from appliance.config.addressing import class_table, management_address, plane_device, plane_nexthop
+from appliance.config.intent import Intent, Peer, TrafficClass, planes
+from appliance.contract.ids import ClassName, PathId, Plane, SiteName
+from appliance.core.steering import Assignment, Carrier, Steering
+from appliance.plan.plan import Key, Kind, Nexthop, NexthopGroup, Observed, Route
+from appliance.plan.steer import FAMILIES, METRIC
+
+
+def steering_from(intent: Intent, observed: Observed) -> Steering:
+    """The steering that the kernel follows.
+
+    Carriers come in the order of their planes. Where the routes of one class to one site disagree,
+    which a crash in the middle of a move leaves behind, the first prefix speaks for all.
+    """
+    hops = {plane_nexthop(p, family): p for p in planes(intent) for family in FAMILIES}
+    assignments: dict[tuple[ClassName, SiteName], Assignment] = {}
+    for each in intent.classes:
+        for peer in intent.peers:
+            for key in _routes(intent, each, peer):
+                route = observed.get(key)
+                if isinstance(route, Route):
+                    assignments[each.name, peer.name] = Assignment(
+                        _carriers(peer.name, route, observed, hops), route.mtu
+                    )
+                    break
+    return Steering(MappingProxyType(assignments), MappingProxyType(_detours(intent, observed)))
+
+
+def _routes(intent: Intent, each: TrafficClass, peer: Peer) -> Iterator[Key]:
+    table = class_table(each.index)
+    for prefix in peer.prefixes:
+        yield Key(Kind.ROUTE, (table, str(prefix), METRIC))
+    if each is intent.default_class:
+        management = management_address(intent.overlay, peer.site_id)
+        yield Key(Kind.ROUTE, (table, f"{management}/128", METRIC))
+
+
+def _carriers(
+    site: SiteName, route: Route, observed: Observed, hops: Mapping[int, Plane]
+) -> tuple[Carrier, ...]:
+    if route.nexthop is None:
+        return ()
+    if route.nexthop in hops:
+        return (Carrier(PathId(site, hops[route.nexthop])),)
+    group = observed.get(Key(Kind.GROUP, (route.nexthop,)))
+    if not isinstance(group, NexthopGroup):
+        return ()
+    members = sorted((hops[hop], weight) for hop, weight in group.members if hop in hops)
+    return tuple(Carrier(PathId(site, plane), weight) for plane, weight in members)
+
+
+def _detours(intent: Intent, observed: Observed) -> dict[Plane, Plane]:
+    devices = {plane_device(p): p for p in planes(intent)}
+    found: dict[Plane, Plane] = {}
+    for plane in planes(intent):
+        for family in FAMILIES:
+            hop = observed.get(Key(Kind.NEXTHOP, (plane_nexthop(plane, family),)))
+            if isinstance(hop, Nexthop) and devices.get(hop.device, plane) != plane:
+                found[plane] = devices[hop.device]
+    return found

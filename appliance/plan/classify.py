@@ -1,0 +1,89 @@
+"""nftables text that puts flows into classes.
+
+The first packet of a flow is matched, the class is kept in the conntrack mark, and every later
+packet has it restored from there. All reads and writes are masked, and all values are constants,
+so that bits of others survive on any kernel. Ports and addresses are those of the flow's first
+direction, so a flow that was there before us is classified alike from either side.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from appliance.config.addressing import CLASS_MARK_MASK, class_mark
+from appliance.config.intent import Intent, Match, Network, Protocol
+
+_KEEP = CLASS_MARK_MASK ^ 0xFFFFFFFF
+_WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
+
+
+def render_classes(intent: Intent) -> Iterator[str]:
+    """Lines of the chains that classify, to stand inside the table; `classify` is the first."""
+    yield "chain classify {"
+    yield "  type filter hook prerouting priority mangle; policy accept;"
+    yield "  iifname != @inside return"
+    known = ", ".join(
+        f"{class_mark(c.index):#010x} : goto restore_{c.index}" for c in intent.classes
+    )
+    yield f"  ct mark and {CLASS_MARK_MASK:#010x} vmap {{ {known} }}"
+    for each in intent.classes:
+        for match in each.matches:
+            for condition in render_match(match):
+                yield f'  {condition} goto class_{each.index} comment "{each.name}"'
+    default = intent.default_class
+    yield f'  goto class_{default.index} comment "{default.name}"'
+    yield "}"
+    for each in intent.classes:
+        mark = class_mark(each.index)
+        yield f"chain class_{each.index} {{"
+        yield f"  ct mark set ct mark and {_KEEP:#010x} or {mark:#010x}"
+        yield f"  goto restore_{each.index}"
+        yield "}"
+        yield f"chain restore_{each.index} {{"
+        yield f"  meta mark set meta mark and {_KEEP:#010x} or {mark:#010x}"
+        yield "}"
+
+
+def render_match(match: Match) -> Iterator[str]:
+    """One condition per address family that the match needs told apart.
+
+    A match without addresses and code points needs one for both; one whose source and destination
+    are of different families can never hold and gives none.
+    """
+    common = _protocol(match)
+    if not (match.dscp or match.sources or match.destinations):
+        yield common
+        return
+    for version, word, proto in ((4, "ip", "ipv4"), (6, "ip6", "ipv6")):
+        sources = _of(match.sources, version)
+        destinations = _of(match.destinations, version)
+        if (match.sources and not sources) or (match.destinations and not destinations):
+            continue
+        parts = [f"meta nfproto {proto}"]
+        if match.dscp:
+            parts.append(f"{word} dscp {_set(f'{d:#04x}' for d in match.dscp)}")
+        if sources:
+            parts.append(f"ct original {word} saddr {_set(sources)}")
+        if destinations:
+            parts.append(f"ct original {word} daddr {_set(destinations)}")
+        yield " ".join([*parts, common]).rstrip()
+
+
+def _protocol(match: Match) -> str:
+    protocols = match.protocols or (_WITH_PORTS if match.ports else ())
+    parts = []
+    if protocols:
+        parts.append(f"meta l4proto {_set(_L4.get(p, p.value) for p in protocols)}")
+    if match.ports:
+        ranges = (str(a) if a == b else f"{a}-{b}" for a, b in match.ports)
+        parts.append(f"ct original proto-dst {_set(ranges)}")
+    return " ".join(parts)
+
+
+_L4 = {Protocol.ICMPV6: "ipv6-icmp"}
+
+
+def _of(networks: Iterable[Network], version: int) -> list[str]:
+    return [str(n) for n in networks if n.version == version]
+
+
+def _set(values: Iterable[str]) -> str:
+    return "{ " + ", ".join(values) + " }"

@@ -1,0 +1,75 @@
+"""Counters of real packets per site and plane, both ways, as a second nftables table.
+
+They feed the loss test with traffic that is there anyway (RFC 8972 section 4.5, Direct
+Measurement). They hang on the devices before the fast path, so offloaded packets count too. Probes
+do not count: a probe address is no site prefix. TCP does not count: its segments are merged by GSO
+on the way out and by GRO on the way in, so the two ends would count different numbers.
+"""
+
+from collections.abc import Iterator
+
+from appliance.config.addressing import NFT_TABLE, plane_device
+from appliance.config.intent import Intent, Peer, planes
+from appliance.contract.ids import Plane, SiteId
+from appliance.plan.filter import digested
+from appliance.plan.plan import Filter, Key, Kind
+from appliance.plan.steer import FAMILIES, site_prefixes
+
+COUNTERS_KEY = Key(Kind.FILTER, ("netdev", NFT_TABLE))
+_TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
+_WORDS = {4: "ip", 6: "ip6"}
+
+
+def sent_counter(plane: Plane, site: SiteId) -> str:
+    """Name of the counter of packets that left for a site by a plane."""
+    return f"tx_{plane.local}_{plane.remote}_{site}"
+
+
+def received_counter(plane: Plane, site: SiteId) -> str:
+    """Name of the counter of packets that came from a site by a plane."""
+    return f"rx_{plane.local}_{plane.remote}_{site}"
+
+
+def render_counters(intent: Intent) -> Filter:
+    """`netdev branchline`. Its text changes with sites, prefixes and uplinks only."""
+    lines = [f"table netdev {NFT_TABLE} {{"]
+    for plane in planes(intent):
+        peers = [p for p in intent.peers if any(u.slot == plane.remote for u in p.uplinks)]
+        lines += (f"  {line}" for line in _plane(plane, peers))
+    lines.append("}")
+    return digested("\n".join(lines) + "\n")
+
+
+def _plane(plane: Plane, peers: list[Peer]) -> Iterator[str]:
+    tag = f"{plane.local}_{plane.remote}"
+    for peer in peers:
+        yield f"counter {sent_counter(plane, peer.site_id)} {{ }}"
+        yield f"counter {received_counter(plane, peer.site_id)} {{ }}"
+    device = plane_device(plane)
+    for way, hook, side, name in (
+        ("tx", "egress", "daddr", sent_counter),
+        ("rx", "ingress", "saddr", received_counter),
+    ):
+        rules = []
+        for family in FAMILIES:
+            elements = ", ".join(
+                f'{prefix} : "{name(plane, peer.site_id)}"'
+                for peer in peers
+                for prefix, version in site_prefixes(peer)
+                if version == family
+            )
+            if elements:
+                yield f"map {way}{family}_{tag} {{"
+                yield f"  type {_TYPES[family]} : counter"
+                yield "  flags interval"
+                yield f"  elements = {{ {elements} }}"
+                yield "}"
+                word = _WORDS[family]
+                rules.append(
+                    f"meta l4proto != tcp counter name {word} {side} map @{way}{family}_{tag}"
+                )
+        yield f"chain {way}_{tag} {{"
+        yield f'  type filter hook {hook} device "{device}" priority -10; policy accept;'
+        for rule in rules:
+            yield f"  {rule}"
+        yield "}"

@@ -1,0 +1,158 @@
+"""The firewall and the classification as one nftables table, loaded whole and atomically.
+
+Default deny. Nothing in it depends on leases or on steering, so neither a new address nor a
+failover ever reloads it. Decides nothing about paths.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from hashlib import sha256
+
+from appliance.config.addressing import (
+    NFT_TABLE,
+    listen_port,
+    management_address,
+    plane_device,
+    probe_address,
+)
+from appliance.config.intent import Intent, Method, Uplink, planes
+from appliance.contract.ids import Plane, Slot
+from appliance.plan.classify import render_classes
+from appliance.plan.plan import Filter, Key, Kind
+
+FILTER_KEY = Key(Kind.FILTER, ("inet", NFT_TABLE))
+# Errors that senders need, and echo. The rate keeps a flood from costing us the box.
+_ICMP = "{ destination-unreachable, time-exceeded, parameter-problem, echo-request }"
+_ICMPV6 = (
+    "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem, echo-request }"
+)
+# Neighbour discovery and multicast listener reports live on one link only (RFC 4890, 4.4).
+_ND = (
+    "{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, "
+    "nd-redirect, mld-listener-query, mld-listener-report, mld-listener-done, "
+    "mld2-listener-report }"
+)
+
+
+def digested(text: str) -> Filter:
+    """A table's text with the digest by which it is compared."""
+    return Filter(sha256(text.encode()).hexdigest()[:16], text)
+
+
+def render_filter(intent: Intent, absent: Collection[str] = ()) -> Filter:
+    """`inet branchline`. `absent` are missing LAN devices, which a flowtable cannot name."""
+    lines = [f"table inet {NFT_TABLE} {{"]
+    lines += (f"  {line}" for line in _body(intent, absent))
+    lines.append("}")
+    return digested("\n".join(lines) + "\n")
+
+
+def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
+    lans = [lan.device for lan in intent.lans]
+    tunnels = [plane_device(p) for p in planes(intent)]
+    yield from _set("lans", "ifname", map(_quoted, lans))
+    yield from _set("planes", "ifname", map(_quoted, tunnels))
+    yield from _set("inside", "ifname", map(_quoted, [*lans, *tunnels]))
+    yield from _set("uplinks", "ifname", (_quoted(u.device) for u in intent.uplinks))
+    yield from _set("own", "ipv6_addr", _own_addresses(intent))
+    yield from _flowtable([*(d for d in lans if d not in absent), *tunnels])
+    yield from _untracked(intent)
+    yield from render_classes(intent)
+    yield from _input(intent)
+    yield from _forward(bool(tunnels))
+    yield "chain postrouting {"
+    yield "  type nat hook postrouting priority srcnat; policy accept;"
+    yield "  iifname @lans oifname @uplinks masquerade"
+    yield "}"
+
+
+def _own_addresses(intent: Intent) -> Iterator[str]:
+    yield str(management_address(intent.overlay, intent.site_id))
+    for plane in planes(intent):
+        yield str(probe_address(intent.overlay, plane, intent.site_id))
+
+
+def _flowtable(devices: list[str]) -> Iterator[str]:
+    if devices:
+        yield "flowtable fast {"
+        yield "  hook ingress priority filter;"
+        yield f"  devices = {{ {', '.join(map(_quoted, devices))} }};"
+        yield "}"
+
+
+def _untracked(intent: Intent) -> Iterator[str]:
+    """Encrypted packets and probes need no conntrack: it would cost an entry each, and time."""
+    yield "chain untracked_in {"
+    yield "  type filter hook prerouting priority raw; policy accept;"
+    yield "  ip6 daddr @own iifname @planes notrack"
+    for uplink in intent.uplinks:
+        if ports := _ports(intent, uplink):
+            yield f"  iifname {_quoted(uplink.device)} udp dport {ports} notrack"
+    yield "}"
+    yield "chain untracked_out {"
+    yield "  type filter hook output priority raw; policy accept;"
+    yield "  ip6 saddr @own oifname @planes notrack"
+    for uplink in intent.uplinks:
+        if ports := _ports(intent, uplink):
+            yield f"  oifname {_quoted(uplink.device)} udp sport {ports} notrack"
+    yield "}"
+
+
+def _input(intent: Intent) -> Iterator[str]:
+    yield "chain input {"
+    yield "  type filter hook input priority filter; policy drop;"
+    yield "  ct state vmap { established : accept, related : accept, invalid : drop }"
+    yield '  iifname "lo" accept'
+    # The overlay is reached over the overlay only, whoever claims to be in it.
+    yield f"  iifname @planes ip6 saddr {intent.overlay} ip6 daddr @own accept"
+    yield "  ip6 daddr @own drop"
+    yield "  iifname @lans accept"
+    for uplink in intent.uplinks:
+        if ports := _ports(intent, uplink):
+            yield f"  iifname {_quoted(uplink.device)} udp dport {ports} accept"
+    for uplink in intent.uplinks:
+        if uplink.method is Method.DHCP:
+            device = _quoted(uplink.device)
+            yield f"  iifname {device} udp sport 67 udp dport 68 accept"
+            yield f"  iifname {device} ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept"
+    yield f"  icmpv6 type {_ND} ip6 hoplimit {{ 1, 255 }} accept"
+    yield f"  icmp type {_ICMP} limit rate 200/second burst 200 packets accept"
+    yield f"  icmpv6 type {_ICMPV6} limit rate 200/second burst 200 packets accept"
+    yield "}"
+
+
+def _forward(has_planes: bool) -> Iterator[str]:
+    yield "chain forward {"
+    yield "  type filter hook forward priority filter; policy drop;"
+    # Before the fast path: a SYN is never offloaded.
+    yield "  oifname @planes tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+    if has_planes:
+        inside = "iifname @inside oifname @inside"
+        yield f"  ct state established {inside} meta l4proto {{ tcp, udp }} flow add @fast"
+    yield "  ct state vmap { established : accept, related : accept, invalid : drop }"
+    yield "  iifname @lans accept"
+    yield "  iifname @planes oifname @inside accept"
+    yield "}"
+
+
+def _ports(intent: Intent, uplink: Uplink) -> str:
+    """The range of our listen ports on one uplink, or nothing without peers."""
+    remote: list[Slot] = [p.remote for p in planes(intent) if p.local == uplink.slot]
+    if not remote:
+        return ""
+    first, last = (
+        listen_port(intent.listen_port_base, Plane(uplink.slot, r))
+        for r in (min(remote), max(remote))
+    )
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _set(name: str, of: str, elements: Iterable[str]) -> Iterator[str]:
+    yield f"set {name} {{"
+    yield f"  type {of}"
+    if listed := ", ".join(elements):
+        yield f"  elements = {{ {listed} }}"
+    yield "}"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'

@@ -1,0 +1,149 @@
+"""The overlay as kernel objects: plane devices, their peers, and the addresses on them.
+
+Decides how a plane is reached (endpoint, address family, keep-alive), never which plane carries
+what: that is steering.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from ipaddress import IPv6Interface, IPv6Network, ip_network
+
+from appliance.config.addressing import (
+    DEVICE_PREFIX,
+    listen_port,
+    management_address,
+    mirrored,
+    plane_device,
+    plane_subnet,
+    probe_address,
+    uplink_mark,
+)
+from appliance.config.intent import Address, Intent, Interface, Network, Peer, planes
+from appliance.contract.ids import Plane, SiteName, Slot
+from appliance.plan.plan import (
+    Device,
+    DeviceAddress,
+    Item,
+    Key,
+    Kind,
+    Route,
+    Sysctl,
+    Wireguard,
+    WireguardPeer,
+)
+from appliance.plan.steer import METRIC
+
+MANAGEMENT_DEVICE = f"{DEVICE_PREFIX}mgmt"
+# 1500 octets less IPv6 (40), UDP (8) and WireGuard's header and tag (32): fits either underlay.
+PLANE_MTU = 1420
+MANAGEMENT_MTU = 1500
+KEEPALIVE_S = 25  # the shortest UDP mapping that NATs keep is about 30 s (RFC 4787, REQ-5)
+MAIN_TABLE = 254
+_TRANSLATED = tuple(
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)  # RFC 1918, RFC 6598, RFC 4193: somebody translates these before they reach the internet
+
+
+def overlay_items(
+    intent: Intent,
+    addresses: Mapping[Slot, tuple[Interface, ...]],
+    public_key: str,
+    preshared: Mapping[SiteName, str],
+) -> dict[Key, Item]:
+    """Everything of a plan that makes the planes. `addresses` are those of each uplink."""
+    found: dict[Key, Item] = {}
+    own = management_address(intent.overlay, intent.site_id)
+    found[Key(Kind.DEVICE, (MANAGEMENT_DEVICE,))] = Device("dummy", MANAGEMENT_MTU)
+    found.update([address(MANAGEMENT_DEVICE, IPv6Interface((own, 128)))])
+    allowed = {p.name: _behind(intent.overlay, p) for p in intent.peers}
+    for plane in planes(intent):
+        found.update(_device(intent, plane, public_key))
+        far = partial(_peer, intent, plane, addresses.get(plane.local, ()))
+        for peer in intent.peers:
+            if any(u.slot == plane.remote for u in peer.uplinks):
+                item = far(peer, allowed[peer.name], preshared.get(peer.name))
+                found[Key(Kind.PEER, (plane_device(plane), peer.public_key))] = item
+    return found
+
+
+def address(device: str, interface: Interface) -> tuple[Key, DeviceAddress]:
+    """An address on a device, ready for a plan."""
+    return Key(Kind.ADDRESS, (device, str(interface))), DeviceAddress(interface)
+
+
+def is_unshared(interface: Interface, device: str) -> bool:
+    """Is it an IPv6 address that nobody else can have, so that looking for duplicates only delays?
+
+    Until duplicate address detection ends, the kernel refuses the address as a route's source.
+    """
+    return interface.version == 6 and device.startswith(DEVICE_PREFIX)
+
+
+def _device(intent: Intent, plane: Plane, public_key: str) -> dict[Key, Item]:
+    name = plane_device(plane)
+    port = listen_port(intent.listen_port_base, plane)
+    own = probe_address(intent.overlay, plane, intent.site_id)
+    subnet = plane_subnet(intent.overlay, mirrored(plane))
+    ipv4 = f"net/ipv4/conf/{name}"
+    return {
+        Key(Kind.DEVICE, (name,)): Device("wireguard", PLANE_MTU),
+        # Loose: what comes in on one plane may be answered on another. It counts as the greater of
+        # this and `all`, so it also lifts a strict `all` for this device.
+        Key(Kind.SYSCTL, (f"{ipv4}/rp_filter",)): Sysctl("2"),
+        # Look the way back up in the table of the packet's own class: the default class may be
+        # closed toward a site whose other classes are carried.
+        Key(Kind.SYSCTL, (f"{ipv4}/src_valid_mark",)): Sysctl("1"),
+        Key(Kind.WIREGUARD, (name,)): Wireguard(public_key, port, uplink_mark(plane.local)),
+        **dict([address(name, IPv6Interface((own, 128)))]),
+        Key(Kind.ROUTE, (MAIN_TABLE, str(subnet), METRIC)): Route(device=name),
+    }
+
+
+def _behind(overlay: IPv6Network, peer: Peer) -> frozenset[Network]:
+    """What a site may send from on any plane; its probe address comes in plane by plane."""
+    return frozenset(
+        (IPv6Network((management_address(overlay, peer.site_id), 128)), *peer.prefixes)
+    )
+
+
+def _peer(
+    intent: Intent,
+    plane: Plane,
+    addresses: tuple[Interface, ...],
+    peer: Peer,
+    behind: frozenset[Network],
+    preshared: str | None,
+) -> WireguardPeer:
+    far = mirrored(plane)
+    probe = IPv6Network((probe_address(intent.overlay, far, peer.site_id), 128))
+    endpoints = next(u.endpoints for u in peer.uplinks if u.slot == plane.remote)
+    chosen = _endpoint(addresses, endpoints)
+    return WireguardPeer(
+        endpoint=(chosen, listen_port(intent.listen_port_base, far)) if chosen else None,
+        allowed_ips=behind | {probe},
+        keepalive_s=KEEPALIVE_S if chosen and _is_translated(addresses, chosen) else 0,
+        preshared=preshared,
+    )
+
+
+def _endpoint(own: tuple[Interface, ...], endpoints: tuple[Address, ...]) -> Address | None:
+    """IPv4 when both ends have it, else IPv6 when both have that, else None: the peer calls us.
+
+    IPv4 first, because its path MTU is at least that of IPv6 and 20 octets more of it are payload.
+    """
+    for version in (4, 6):
+        if any(i.version == version for i in own):
+            for endpoint in endpoints:
+                if endpoint.version == version:
+                    return endpoint
+    return None
+
+
+def _is_translated(own: tuple[Interface, ...], endpoint: Address) -> bool:
+    """Does a NAT stand between us and the endpoint, which must be kept open from inside?"""
+    return not any(
+        i.version == endpoint.version
+        and not any(i.version == n.version and i.ip in n for n in _TRANSLATED)
+        for i in own
+    )

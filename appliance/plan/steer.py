@@ -1,0 +1,154 @@
+"""Steering as routes and nexthop objects, and the operations of one move.
+
+Decides nothing: it renders assignments and detours. A move touches the routes of one class to one
+site (or their group), a detour one nexthop object per plane and family, and nothing else: this is
+the fast path, and its result is what `diff` of the two whole plans would give.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+
+from appliance.config.addressing import (
+    class_table,
+    group_nexthop,
+    management_address,
+    plane_device,
+    plane_nexthop,
+)
+from appliance.config.intent import Intent, Mode, Peer, planes
+from appliance.contract.ids import ClassName, Plane, SiteName
+from appliance.core.steering import Assignment, Steering
+from appliance.plan.diff import diff
+from appliance.plan.plan import Item, Key, Kind, Nexthop, NexthopGroup, Op, Route
+
+# One explicit metric for both families: unset, IPv4 reads 0 and IPv6 reads 1024.
+METRIC = 100
+FAMILIES = (4, 6)
+WEIGHT_LIMIT = 256  # of a member of a nexthop group
+UNREACHABLE = Route()
+
+
+class Steerer:
+    """Renders the steering of one intent. Made once per intent, so that a move costs little."""
+
+    def __init__(self, intent: Intent) -> None:
+        self._classes = {c.name: c for c in intent.classes}
+        self._default = intent.default_class.name
+        self._sharing = {p.class_name for p in intent.policies if p.mode is Mode.SHARE}
+        self._peers = {p.name: p for p in intent.peers}
+        self._prefixes = {p.name: site_prefixes(p) for p in intent.peers}
+        self._management = {
+            p.name: f"{management_address(intent.overlay, p.site_id)}/128" for p in intent.peers
+        }
+        self._source = management_address(intent.overlay, intent.site_id)
+        self._planes = frozenset(planes(intent))
+
+    def items(self, steering: Steering) -> dict[Key, Item]:
+        """Everything of a plan that depends on steering."""
+        found = self._nexthops(self._planes, steering.detours)
+        for (class_name, site), assignment in steering.assignments.items():
+            found.update(self._assignment(class_name, site, assignment))
+        return found
+
+    def ops(self, before: Steering, after: Steering) -> tuple[Op, ...]:
+        """The operations that turn one steering into another."""
+        old: dict[Key, Item] = {}
+        new: dict[Key, Item] = {}
+        touched = {
+            plane
+            for plane in (*before.detours, *after.detours)
+            if before.detours.get(plane, plane) != after.detours.get(plane, plane)
+        } & self._planes
+        old.update(self._nexthops(touched, before.detours))
+        new.update(self._nexthops(touched, after.detours))
+        for where in before.assignments.keys() | after.assignments.keys():
+            left, right = before.assignments.get(where), after.assignments.get(where)
+            if left is not right and left != right:
+                old.update(self._assignment(*where, left))
+                new.update(self._assignment(*where, right))
+        return diff(new, old)
+
+    def move(
+        self,
+        class_name: ClassName,
+        site: SiteName,
+        before: Assignment | None,
+        after: Assignment | None,
+    ) -> tuple[Op, ...]:
+        """The operations of one `MoveClass`. None is a site that nothing was decided for yet."""
+        return diff(
+            self._assignment(class_name, site, after), self._assignment(class_name, site, before)
+        )
+
+    def detour(self, before: Mapping[Plane, Plane], after: Mapping[Plane, Plane]) -> tuple[Op, ...]:
+        """The operations of one `DetourPlanes`: both sides are all detours, before and after."""
+        return self.ops(Steering(detours=before), Steering(detours=after))
+
+    def _nexthops(self, of: Iterable[Plane], detours: Mapping[Plane, Plane]) -> dict[Key, Item]:
+        return {
+            Key(Kind.NEXTHOP, (plane_nexthop(plane, family),)): nexthop(
+                family, detours.get(plane, plane)
+            )
+            for plane in of
+            for family in FAMILIES
+        }
+
+    def _assignment(
+        self, class_name: ClassName, site: SiteName, assignment: Assignment | None
+    ) -> dict[Key, Item]:
+        traffic_class, peer = self._classes.get(class_name), self._peers.get(site)
+        if assignment is None or traffic_class is None or peer is None:
+            return {}
+        weights: dict[Plane, int] = {}
+        for carrier in assignment.carriers:
+            plane = carrier.path.plane
+            if plane in self._planes:
+                weights[plane] = min(WEIGHT_LIMIT, weights.get(plane, 0) + carrier.weight)
+        is_group = len(weights) > 1 or (bool(weights) and class_name in self._sharing)
+        found: dict[Key, Item] = {}
+        routes: dict[int, Route] = {}
+        table = class_table(traffic_class.index)
+        for prefix, family in self._destinations(class_name, site):
+            if family not in routes:
+                hop: int | None = None
+                if is_group:
+                    hop = group_nexthop(traffic_class.index, peer.site_id, family)
+                    found[Key(Kind.GROUP, (hop,))] = _group(family, weights)
+                elif weights:
+                    hop = plane_nexthop(next(iter(weights)), family)
+                routes[family] = self._route(family, hop, assignment.mtu)
+            found[Key(Kind.ROUTE, (table, prefix, METRIC))] = routes[family]
+        return found
+
+    def _destinations(self, class_name: ClassName, site: SiteName) -> Iterator[tuple[str, int]]:
+        yield from self._prefixes[site]
+        if class_name == self._default:
+            yield self._management[site], 6
+
+    def _route(self, family: int, hop: int | None, mtu: int | None) -> Route:
+        if hop is None:
+            return UNREACHABLE  # the class is closed toward this site
+        # What the box itself sends must not bear a plane's address: that would tie it to the plane.
+        # IPv4 has no such address: naming a LAN's would lose the routes together with that LAN.
+        return Route(nexthop=hop, source=self._source if family == 6 else None, mtu=mtu)
+
+
+def steering_ops(intent: Intent, before: Steering, after: Steering) -> tuple[Op, ...]:
+    """What a change of steering alone takes. Who moves often keeps a `Steerer`."""
+    return Steerer(intent).ops(before, after)
+
+
+def site_prefixes(peer: Peer) -> tuple[tuple[str, int], ...]:
+    """Each prefix behind a site as text, with its family."""
+    return tuple((str(prefix), prefix.version) for prefix in peer.prefixes)
+
+
+@lru_cache(maxsize=1024)
+def nexthop(family: int, plane: Plane) -> Nexthop:
+    """The nexthop object that leads into a plane: shared, so that comparing it costs nothing."""
+    return Nexthop(family, plane_device(plane))
+
+
+def _group(family: int, weights: Mapping[Plane, int]) -> NexthopGroup:
+    members = ((plane_nexthop(plane, family), weight) for plane, weight in weights.items())
+    return NexthopGroup(tuple(sorted(members)))

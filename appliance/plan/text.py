@@ -1,0 +1,164 @@
+"""Each operation as the command that a person would type.
+
+For logs, `plan --dry-run` and golden tests; nothing runs these commands. Secrets cannot appear:
+a plan has none.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from appliance.config.addressing import ROUTE_PROTOCOL
+from appliance.plan.overlay import is_unshared
+from appliance.plan.plan import (
+    Add,
+    Change,
+    Delete,
+    Device,
+    DeviceAddress,
+    Filter,
+    Item,
+    Key,
+    Link,
+    Nexthop,
+    NexthopGroup,
+    Op,
+    Route,
+    Rule,
+    Sysctl,
+    Wireguard,
+    WireguardPeer,
+)
+
+_TABLES = {254: "main", 255: "local", 253: "default"}
+
+
+def render_ops(ops: Iterable[Op], *, full: bool = False) -> str:
+    """One command a line. With `full`, an nftables table is written out instead of named."""
+    return "".join(f"{render_op(op, full=full)}\n" for op in ops)
+
+
+def render_op(op: Op, *, full: bool = False) -> str:
+    """One operation as a command."""
+    match op:
+        case Delete(key, item):
+            return _delete(key, item)
+        case Add(key, item):
+            return _put(key, item, "add", full)
+        case Change(key, before, Rule() as item):
+            # Rules cannot be replaced: the new one comes before the old one goes.
+            return f"{_rule('add', key, item)}\n{_delete(key, before)}"
+        case Change(key, _, item):
+            return _put(key, item, "replace", full)
+        case _:
+            assert_never(op)
+
+
+def _put(key: Key, item: Item, verb: str, full: bool) -> str:
+    name = key.ident[0]
+    match item:
+        case Device(kind, mtu, _):
+            how = f"add {name} type {kind}" if verb == "add" else f"set {name}"
+            return f"ip link {how} mtu {mtu} up"
+        case Link(is_up):
+            return f"ip link set {name} {'up' if is_up else 'down'}"
+        case Sysctl(value):
+            return f"sysctl -w {name}={value}"
+        case Wireguard(public_key, port, fwmark):
+            return (
+                f"wg set {name} listen-port {port} fwmark {fwmark:#010x} "
+                f"private-key KEY_FILE # public key {public_key}"
+            )
+        case WireguardPeer():
+            return _peer(key, item)
+        case DeviceAddress(interface):
+            quiet = " nodad" if is_unshared(interface, str(name)) else ""
+            return f"ip address add {interface} dev {name} proto {ROUTE_PROTOCOL}{quiet}"
+        case Nexthop(family, device):
+            return f"ip -{family} nexthop {verb} id {name} dev {device} protocol {ROUTE_PROTOCOL}"
+        case NexthopGroup(members):
+            listed = "/".join(f"{hop},{weight}" for hop, weight in members)
+            return f"ip nexthop {verb} id {name} group {listed} protocol {ROUTE_PROTOCOL}"
+        case Route():
+            return _route(verb, key, item)
+        case Rule():
+            return _rule(verb, key, item)
+        case Filter(digest, text):
+            what = f"nft -f - # table {name} {key.ident[1]}, digest {digest}"
+            return f"{what}\n{text.rstrip()}" if full else what
+        case _:
+            assert_never(item)
+
+
+def _delete(key: Key, item: Item) -> str:
+    name = key.ident[0]
+    match item:
+        case Device():
+            return f"ip link del {name}"
+        case Link() | Sysctl():
+            return f"# {name} stays as it is"
+        case Wireguard():
+            return f"wg set {name} listen-port 0 fwmark 0 private-key /dev/null"
+        case WireguardPeer():
+            return f"wg set {name} peer {key.ident[1]} remove"
+        case DeviceAddress(interface):
+            return f"ip address del {interface} dev {name}"
+        case Nexthop() | NexthopGroup():
+            return f"ip nexthop del id {name}"
+        case Route():
+            return _route("del", key, item)
+        case Rule():
+            return _rule("del", key, item)
+        case Filter():
+            return f"nft delete table {name} {key.ident[1]}"
+        case _:
+            assert_never(item)
+
+
+def _peer(key: Key, peer: WireguardPeer) -> str:
+    device, public_key = key.ident
+    words = [f"wg set {device} peer {public_key}"]
+    if peer.preshared is not None:
+        words.append("preshared-key KEY_FILE")
+    if peer.endpoint is not None:
+        host, port = peer.endpoint
+        words.append(
+            f"endpoint [{host}]:{port}" if host.version == 6 else f"endpoint {host}:{port}"
+        )
+    words.append(f"persistent-keepalive {peer.keepalive_s or 'off'}")
+    allowed = sorted(peer.allowed_ips, key=lambda n: (n.version, n))
+    words.append("allowed-ips " + ",".join(map(str, allowed)))
+    if peer.preshared is not None:
+        words.append(f"# preshared key digest {peer.preshared}")
+    return " ".join(words)
+
+
+def _route(verb: str, key: Key, route: Route) -> str:
+    table, prefix, metric = key.ident
+    words = [f"ip -{6 if ':' in str(prefix) else 4} route {verb}"]
+    if route.nexthop is None and route.device is None:
+        words.append("unreachable")
+    words.append("default" if str(prefix).endswith("/0") else str(prefix))
+    if route.nexthop is not None:
+        words.append(f"nhid {route.nexthop}")
+    if route.gateway is not None:
+        words.append(f"via {route.gateway}")
+    if route.device is not None:
+        words.append(f"dev {route.device}")
+    words.append(f"table {_TABLES.get(int(table), table)} metric {metric} proto {ROUTE_PROTOCOL}")
+    if route.source is not None:
+        words.append(f"src {route.source}")
+    if route.mtu is not None:
+        words.append(f"mtu {route.mtu}")
+    if route.on_link:
+        words.append("onlink")
+    return " ".join(words)
+
+
+def _rule(verb: str, key: Key, rule: Rule) -> str:
+    family, priority = key.ident
+    words = [f"ip -{family} rule {verb} pref {priority}"]
+    if rule.mark is not None:
+        mask = f"/{rule.mask:#010x}" if rule.mask is not None else ""
+        words.append(f"fwmark {rule.mark:#010x}{mask}")
+    words.append(f"lookup {_TABLES.get(rule.table, rule.table)} protocol {ROUTE_PROTOCOL}")
+    return " ".join(words)

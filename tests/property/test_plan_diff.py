@@ -1,0 +1,192 @@
+"""Whatever is found in the kernel, the operations lead to the plan, and never through a hole."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from appliance.config.intent import Mode
+from appliance.contract.ids import Slot
+from appliance.core.events import UplinkFacts
+from appliance.core.steering import Assignment, Carrier, Steering
+from appliance.kernel.fake import Crash, FakeKernel
+from appliance.plan.adopt import steering_from
+from appliance.plan.compile import compile_plan
+from appliance.plan.diff import diff
+from appliance.plan.overlay import MAIN_TABLE, MANAGEMENT_DEVICE
+from appliance.plan.plan import (
+    SHARED,
+    DeviceAddress,
+    Key,
+    Kind,
+    Nexthop,
+    NexthopGroup,
+    Plan,
+    Route,
+    Rule,
+)
+from appliance.plan.steer import steering_ops
+from tests.unit.plan import examples as ex
+
+PATHS = {
+    ex.HQ: [ex.path("hq", x, y) for x in (1, 2) for y in (1, 2)],
+    ex.BRANCH_B: [ex.path("branch-b", x, 1) for x in (1, 2)],
+}
+PLANES = sorted({p.plane for paths in PATHS.values() for p in paths})
+SHARING = {p.class_name for p in ex.BRANCH.policies if p.mode is Mode.SHARE}
+
+
+@st.composite
+def assignments(draw, class_name, site):
+    """One that can be read back: planes in order, and weights only where there is a group."""
+    chosen = draw(st.lists(st.sampled_from(PATHS[site]), unique=True, max_size=3))
+    if not chosen:
+        return Assignment()
+    weighted = class_name in SHARING or len(chosen) > 1
+    weights = st.integers(1, 3) if weighted else st.just(1)
+    carriers = tuple(Carrier(p, draw(weights)) for p in sorted(chosen))
+    return Assignment(carriers, draw(st.sampled_from([None, 1380])))
+
+
+@st.composite
+def steerings(draw):
+    where = [(c.name, p.name) for c in ex.BRANCH.classes for p in ex.BRANCH.peers]
+    chosen = draw(st.lists(st.sampled_from(where), unique=True))
+    detours = draw(st.dictionaries(st.sampled_from(PLANES), st.sampled_from(PLANES), max_size=3))
+    return Steering(
+        {w: draw(assignments(*w)) for w in chosen},
+        {a: b for a, b in detours.items() if a != b},
+    )
+
+
+facts = st.fixed_dictionaries(
+    {
+        slot: st.sampled_from(
+            [
+                ex.BRANCH_FACTS[slot],
+                UplinkFacts(slot),
+                replace(ex.BRANCH_FACTS[slot], has_carrier=False),
+            ]
+        )
+        for slot in (Slot(1), Slot(2))
+    }
+)
+intents = st.sampled_from(
+    [ex.BRANCH, replace(ex.BRANCH, peers=ex.BRANCH.peers[:1]), replace(ex.BRANCH, lans=())]
+)
+plans = st.builds(compile_plan, intents, facts, steerings(), st.sampled_from([ex.KEY_A, ex.KEY_B]))
+
+FOREIGN = {
+    Key(Kind.ROUTE, (MAIN_TABLE, "0.0.0.0/0", 0)): Route(device="eth0"),
+    Key(Kind.RULE, (4, 5)): Rule(7),
+    Key(Kind.NEXTHOP, (7,)): Nexthop(4, "eth0"),
+    Key(Kind.ADDRESS, ("lan0", "192.0.2.9/24")): DeviceAddress(
+        ex.BRANCH.lans[0].addresses[0].__class__("192.0.2.9/24")
+    ),
+}
+
+
+def a_kernel(plan: Plan = {}, crash_after: int | None = None) -> FakeKernel:  # noqa: B006
+    kernel = FakeKernel(None, FOREIGN, ex.BRANCH_DEVICES)
+    asyncio.run(kernel.apply(diff(plan, {})))
+    kernel.crash_after = None if crash_after is None else len(kernel.applied) + crash_after
+    return kernel
+
+
+def seen(kernel: FakeKernel, plan: Plan):
+    return asyncio.run(kernel.observe(plan.keys()))
+
+
+def converge(kernel: FakeKernel, plan: Plan):
+    ops = diff(plan, seen(kernel, plan))
+    asyncio.run(kernel.apply(ops))
+    return ops
+
+
+@given(plans)
+def test_a_met_plan_needs_nothing(plan):
+    assert diff(plan, plan) == ()
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(plans, plans, st.data())
+def test_converges_from_any_plan_even_after_a_crash_and_damage(start, plan, data):
+    """An older plan, its change cut short, things removed by hand: one more round mends it all."""
+    kernel = a_kernel(start)
+    ops = diff(plan, seen(kernel, plan))
+    kernel.crash_after = len(kernel.applied) + data.draw(st.integers(0, len(ops)))
+    with contextlib.suppress(Crash):
+        asyncio.run(kernel.apply(ops))
+    kernel.crash_after = None
+    for key in data.draw(st.lists(st.sampled_from(sorted(kernel.owned)), max_size=3)):
+        kernel.remove(key)
+    converge(kernel, plan)
+    assert diff(plan, seen(kernel, plan)) == ()
+    assert set(kernel.owned) == {k for k in plan if k.kind not in SHARED}
+    assert kernel.foreign == FOREIGN
+
+
+@given(plans, plans)
+def test_the_box_stays_reachable_throughout(start, plan):
+    """Neither the management address nor the last default route goes while both plans have one."""
+    kernel = a_kernel(start)
+    addresses = [k for k in plan if k.kind is Kind.ADDRESS and k.ident[0] == MANAGEMENT_DEVICE]
+    for op in diff(plan, seen(kernel, plan)):
+        asyncio.run(kernel.apply([op]))
+        assert all(key in kernel.owned for key in addresses)
+        for default in ("0.0.0.0/0", "::/0"):
+            if _defaults(start, default) and _defaults(plan, default):
+                assert _defaults(kernel.owned, default)
+
+
+def _defaults(objects, prefix):
+    return [k for k in objects if k.kind is Kind.ROUTE and k.ident[:2] == (MAIN_TABLE, prefix)]
+
+
+@given(facts, steerings(), steerings())
+def test_the_fast_path_is_what_a_whole_diff_would_do(seen_facts, before, after):
+    old = compile_plan(ex.BRANCH, seen_facts, before, ex.KEY_A)
+    new = compile_plan(ex.BRANCH, seen_facts, after, ex.KEY_A)
+    fast = steering_ops(ex.BRANCH, before, after)
+    whole = diff(new, old)
+    assert len(fast) == len(whole)
+    assert set(fast) == set(whole)
+
+
+@given(steerings(), steerings())
+def test_a_move_never_leaves_a_route_out(before, after):
+    """A prefix that has a route before and after has one at every step between."""
+    old = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, before, ex.KEY_A)
+    new = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, after, ex.KEY_A)
+    both = {k for k in old if k.kind is Kind.ROUTE} & set(new)
+    kernel = a_kernel(old)
+    for op in steering_ops(ex.BRANCH, before, after):
+        kernel.steer([op])
+        assert both <= set(kernel.owned)
+
+
+@given(facts, steerings())
+def test_a_restart_reads_its_steering_back_and_moves_nothing(seen_facts, steering):
+    plan = compile_plan(ex.BRANCH, seen_facts, steering, ex.KEY_A)
+    kernel = a_kernel(plan)
+    found = steering_from(ex.BRANCH, seen(kernel, plan))
+    assert found == steering
+    again = compile_plan(ex.BRANCH, seen_facts, found, ex.KEY_A)
+    assert diff(again, seen(kernel, again)) == ()
+
+
+@given(plans)
+def test_everything_goes_in_the_end_but_what_is_shared(plan):
+    kernel = a_kernel(plan)
+    converge(kernel, {})
+    assert kernel.owned == {}
+    assert kernel.foreign == FOREIGN
+
+
+def test_groups_are_among_the_cases():
+    """The strategies above would prove little if they never made a group or a detour."""
+    plan = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, ex.BRANCH_STEERING, ex.KEY_A)
+    assert any(isinstance(i, NexthopGroup) for i in plan.values())
+    assert steering_from(ex.BRANCH, plan) == ex.BRANCH_STEERING
