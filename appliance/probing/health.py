@@ -1,0 +1,94 @@
+"""Keeps asking the targets of one uplink, and tells what their quorum says.
+
+It decides when to ask again. It must never hang on an answer (see `targets.ask`), and it asks
+nobody whom the configuration does not name: without targets there are no rounds and no verdict.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+
+from appliance.config.addressing import uplink_mark
+from appliance.config.intent import Target, Uplink
+from appliance.core.events import UplinkFacts, UplinkProbed
+from appliance.probing.quorum import Health, Outcome, count, evidence, judge
+from appliance.probing.targets import ask
+
+INTERVAL_S = 5.0
+DOUBT_INTERVAL_S = 1.0  # until a change of the verdict is settled
+# A round of three targets is about 650 octets on the wire: 28 MB a month at this pace.
+METERED_INTERVAL_S = 60.0
+METERED_DOUBT_INTERVAL_S = 5.0
+SPREAD = 0.1  # of the interval, both ways, so that uplinks and boxes do not ask in step
+
+# Targets, device and mark -> one outcome per target, within a bounded time.
+Ask = Callable[[Sequence[Target], str, int], Awaitable[Sequence[Outcome]]]
+
+
+class UplinkHealth:
+    """The rounds of one uplink. `jitter` yields numbers in 0..1."""
+
+    def __init__(
+        self,
+        uplink: Uplink,
+        emit: Callable[[UplinkProbed], None],
+        jitter: Callable[[], float],
+        ask: Ask = ask,
+    ) -> None:
+        self._uplink = uplink
+        self._emit = emit
+        self._jitter = jitter
+        self._ask = ask
+        self._facts = UplinkFacts(uplink.slot)
+        self._health = Health()
+        self._changed = asyncio.Event()
+
+    def facts_changed(self, facts: UplinkFacts) -> None:
+        """The uplink came, went or changed: ask at once. One that went takes its verdict along.
+
+        A change that leaves it attached keeps the verdict, or a router that comes and goes every
+        few seconds would keep a dead line from ever being condemned.
+        """
+        if facts == self._facts:
+            return
+        if not facts.is_attached:
+            self._health = Health()
+        self._facts = facts
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Ask for ever; returns at once when there is nobody to ask."""
+        while self._uplink.targets:
+            self._changed.clear()
+            if self._facts.is_attached:
+                await self._round()
+            # Without a timeout: an uplink that is away is waited for.
+            pause = self._pause_s() if self._facts.is_attached else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+
+    async def _round(self) -> None:
+        uplink = self._uplink
+        outcomes = await self._ask(uplink.targets, uplink.device, uplink_mark(uplink.slot))
+        if not self._facts.is_attached:
+            return
+        counted = count(outcomes, uplink.quorum)
+        self._health = judge(self._health, counted.is_good)
+        if self._health.is_healthy is not None:
+            self._emit(
+                UplinkProbed(
+                    slot=uplink.slot,
+                    answered=counted.answered,
+                    asked=counted.asked,
+                    is_healthy=self._health.is_healthy,
+                    evidence=evidence(counted, self._health),
+                )
+            )
+
+    def _pause_s(self) -> float:
+        if self._uplink.metered:
+            interval = METERED_DOUBT_INTERVAL_S if self._health.is_in_doubt else METERED_INTERVAL_S
+        else:
+            interval = DOUBT_INTERVAL_S if self._health.is_in_doubt else INTERVAL_S
+        return interval * (1 + SPREAD * (2 * self._jitter() - 1))
