@@ -40,7 +40,7 @@ class PathMtu:
         self.phase = Phase.SEARCHING
         self._passes = self.base  # largest size known, or promised, to pass
         self._fails = ceiling + STEP  # smallest size known, or assumed, to fail
-        self._candidate = ceiling
+        self.candidate = ceiling
         self._losses = 0
         self._due_ns = now_ns
         self._raise_ns = now_ns + RAISE_NS
@@ -57,11 +57,11 @@ class PathMtu:
             self._search(self.mtu, self.ceiling + STEP, self.ceiling)
             self._raise_ns = now_ns + RAISE_NS
         self._due_ns = now_ns + (CONFIRM_NS if self.phase is Phase.COMPLETE else PROBE_GAP_NS)
-        return self._candidate
+        return self.candidate
 
     def answered(self, size: int, now_ns: int) -> bool:
         """A probe of this size came back. True when `mtu` changed."""
-        if size != self._candidate:
+        if size != self.candidate:
             return False
         self._losses = 0
         if self.phase is Phase.COMPLETE:
@@ -71,7 +71,7 @@ class PathMtu:
 
     def lost(self, size: int, now_ns: int) -> bool:
         """A probe of this size did not come back though the path lives. True when `mtu` changed."""
-        if size != self._candidate:
+        if size != self.candidate:
             return False
         self._losses += 1
         self._due_ns = min(self._due_ns, now_ns + PROBE_GAP_NS)
@@ -88,18 +88,18 @@ class PathMtu:
 
     def _search(self, passes: int, fails: int, candidate: int) -> None:
         self.phase = Phase.SEARCHING
-        self._passes, self._fails, self._candidate = passes, fails, candidate
+        self._passes, self._fails, self.candidate = passes, fails, candidate
         self._losses = 0
 
     def _advance(self, now_ns: int, mtu: int) -> bool:
         """Choose the next candidate between what passes and what fails, or finish."""
         if self._fails - self._passes <= STEP:
             self.phase = Phase.COMPLETE
-            self._candidate = self._passes
+            self.candidate = self._passes
             self._due_ns = now_ns + CONFIRM_NS
             self._raise_ns = now_ns + RAISE_NS
             return self._settle(self._passes)
-        self._candidate = (self._passes + self._fails) // 2
+        self.candidate = (self._passes + self._fails) // 2
         self._due_ns = now_ns
         return self._settle(mtu)
 

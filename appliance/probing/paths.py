@@ -1,0 +1,438 @@
+"""Measures every path by STAMP and tells `decide` what it found. It judges no path itself.
+
+One timer serves all paths: it sends what is due, reads the answers that the kernel has stamped and
+queued meanwhile, and only then looks at deadlines. Answers wake nobody, so paths at 20 ms cost one
+wake-up per tick and not one per packet (docs/adr/0003-one-prober-timer.md).
+
+Times are integer nanoseconds on the session clock: monotonic, plus an offset fixed at start.
+"""
+
+import asyncio
+import heapq
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from socket import socket
+
+from appliance import clock
+from appliance.contract.ids import PathId, Plane, Slot
+from appliance.core.events import (
+    AnswerLate,
+    AnswerReturned,
+    Event,
+    FarEndReported,
+    LoopStalled,
+    PathMtuChanged,
+    PathsSampled,
+    ProbeOverdue,
+    TrafficSampled,
+)
+from appliance.probing.sockets import receive, send
+from appliance.stamp.errors import StampError
+from appliance.stamp.packet import Octets
+from appliance.stamp.pmtu import PathMtu
+from appliance.stamp.sender import Answer, SessionSender
+from appliance.stamp.tlv import (
+    Type,
+    decode_direct_measurement,
+    decode_path_report,
+    encode_direct_measurement,
+    encode_path_report,
+    find,
+)
+from appliance.stamp.window import Sample
+
+MS = 1_000_000
+SLACK_NS = MS  # what is due this soon is done now: one wake-up instead of two
+STALL_NS = 20 * MS  # a timer this late means that we did not run, not that the paths are bad
+BURST = 3  # probes of a verification
+BURST_GAP_NS = MS
+SAMPLE_PROBES = 5  # probes in a measurement interval ...
+SAMPLE_LEAST_NS = 100 * MS  # ... that is at least this long
+TRAFFIC_NS = 200 * MS  # how often real traffic is compared on a path
+MTU_SSID = 0x100  # added to a path's SSID for its padded probes, whose loss says nothing else
+HEADERS = 48  # IPv6 and UDP: what a packet has beyond its STAMP part
+TICK_NS = 10 * MS
+SPREAD_NS = 100 * MS  # paces this slow are spread over their interval in ticks
+GOLDEN = 0.6180339887  # spreads any number of paths evenly
+IDLE_NS = 1_000 * MS  # when there is nothing to wait for
+
+Emit = Callable[[Event], None]
+CountSent = Callable[[PathId], int | None]
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """The sending socket of a plane, shared by its paths, which are known by SSID and address."""
+
+    plane: Plane
+    socket: socket
+    mtu: int  # of the plane's device
+    paths: dict[tuple[str, int], "_Path"] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Path:
+    """One STAMP session, its pace, and the search for its MTU."""
+
+    path: PathId
+    channel: Channel
+    destination: tuple[str, int]
+    session: SessionSender
+    padded: SessionSender
+    mtu: PathMtu
+    interval_ns: int
+    due_ns: int
+    sample_due_ns: int
+    traffic_due_ns: int
+    phase: float  # 0..1, its place among the paths of a slow pace
+    watch_ns: int | None = None  # its entry among the deadlines; an entry of another time is stale
+    has_answered: bool = False
+    is_late: bool = False  # AnswerLate was told since the last answer
+    is_failing: bool = False  # a probe was overdue, and few were answered since
+    last_sent: int | None = None  # real packets, as compared last
+    last_received: int = 0
+    padded_sizes: dict[int, int] = field(default_factory=dict)  # by sequence number
+
+
+class PathProber:
+    """All STAMP sessions that this box sends. `emit` takes the events.
+
+    Nothing here raises on what comes from the network.
+    """
+
+    def __init__(
+        self,
+        emit: Emit,
+        *,
+        epoch_ns: int,
+        key: bytes | None = None,
+        count_sent: CountSent | None = None,
+    ) -> None:
+        """`count_sent` gives the real packets that left by a path, for Direct Measurement."""
+        self._emit = emit
+        self._epoch_ns = epoch_ns
+        self._key = key
+        self._count_sent = count_sent
+        self._loop = asyncio.get_running_loop()
+        self._channels: dict[Plane, Channel] = {}
+        self._paths: dict[PathId, _Path] = {}
+        self._sends: list[tuple[int, int, _Path, bool]] = []  # due, tie, path, keeps the pace
+        self._deadlines: list[tuple[int, int, _Path]] = []
+        self._tie = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_ns = 0
+        self._samples: list[tuple[PathId, Sample]] = []
+        self._uplink_answered_ns: dict[Slot, int] = {}  # send time of the latest answered probe
+        self.sent = 0
+        self.answered = 0
+
+    # -- what the supervisor asks for ----------------------------------------------------------
+
+    def measure(
+        self, channels: Mapping[Plane, Channel], paths: Mapping[PathId, tuple[str, int]]
+    ) -> None:
+        """Measure these paths, each toward (address, port). Sessions of paths that stay go on.
+
+        The channels' sockets are the prober's from now on; those that are given no more are closed.
+        """
+        for plane, channel in self._channels.items():
+            if channels.get(plane) is not channel:
+                channel.socket.close()
+        self._channels = dict(channels)
+        before, self._paths = self._paths, {}
+        for channel in self._channels.values():
+            channel.paths.clear()
+        now = self._now()
+        for path, destination in paths.items():
+            channel = self._channels[path.plane]
+            entry = before.pop(path, None)
+            if entry is None or entry.destination != destination or entry.channel is not channel:
+                entry = self._open(path, channel, destination, now)
+            self._paths[path] = entry
+            channel.paths[destination[0], entry.session.ssid] = entry
+            channel.paths[destination[0], entry.padded.ssid] = entry
+        self._sends = [item for item in self._sends if self._paths.get(item[2].path) is item[2]]
+        self._deadlines = [x for x in self._deadlines if self._paths.get(x[2].path) is x[2]]
+        heapq.heapify(self._sends)
+        heapq.heapify(self._deadlines)
+        self._arm()
+
+    def set_interval(self, path: PathId, interval_s: float) -> None:
+        """Probe a path at this pace from now on; a shorter pace takes effect at once."""
+        entry = self._paths.get(path)
+        if entry is None:
+            return
+        entry.interval_ns = round(interval_s * 1e9)
+        soon = self._next_due(entry, self._now())
+        if entry.due_ns > soon:
+            self._schedule(entry, soon)
+            self._arm()
+
+    def verify(self, path: PathId, alternative: PathId | None) -> None:
+        """Send a burst on the path now, and ask over the alternative what arrived of its probes."""
+        entry = self._paths.get(path)
+        if entry is None:
+            return
+        now = self._now()
+        self._probe(entry, now)
+        for step in range(1, BURST):
+            self._push(now + step * BURST_GAP_NS, entry, keeps_pace=False)
+        other = self._paths.get(alternative) if alternative is not None else None
+        if other is not None and other.path.site == path.site:
+            self._probe(other, now, encode_path_report([entry.session.ssid]))
+        self._arm()
+
+    def close(self) -> None:
+        """Stop, and give the sockets back."""
+        self.measure({}, {})
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # -- the timer -----------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return clock.monotonic_ns() + self._epoch_ns
+
+    def _wake(self) -> None:
+        now = self._now()
+        late_ns = now - self._armed_ns
+        stalled_ns = late_ns if late_ns >= STALL_NS else 0
+        if stalled_ns:
+            self._emit(LoopStalled(stalled_ns / 1e9))
+        self._send_due(now)
+        self._check_deadlines(now, stalled_ns)
+        if self._samples:
+            samples, self._samples = tuple(self._samples), []
+            self._emit(PathsSampled(samples))
+        self._arm()
+
+    def _arm(self) -> None:
+        due = [queue[0][0] for queue in (self._sends, self._deadlines) if queue]
+        at = min(due) if due else self._now() + IDLE_NS
+        if self._timer is not None:
+            if self._armed_ns == at and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._armed_ns = at
+        self._timer = self._loop.call_at((at - self._epoch_ns) / 1e9, self._wake)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _open(
+        self, path: PathId, channel: Channel, destination: tuple[str, int], now: int
+    ) -> _Path:
+        ssid = path.plane.local * 16 + path.plane.remote
+        interval_ns = IDLE_NS
+        entry = _Path(
+            path,
+            channel,
+            destination,
+            SessionSender(ssid, key=self._key),
+            SessionSender(ssid + MTU_SSID, key=self._key),
+            PathMtu(channel.mtu, now),
+            interval_ns,
+            due_ns=now,
+            sample_due_ns=now + SAMPLE_LEAST_NS,
+            traffic_due_ns=now + TRAFFIC_NS,
+            phase=len(self._paths) * GOLDEN % 1,
+        )
+        self._push(now, entry, keeps_pace=True)
+        return entry
+
+    @staticmethod
+    def _next_due(entry: _Path, now: int) -> int:
+        """When to probe next: fast paces together, to save wake-ups, slow ones spread."""
+        interval_ns = entry.interval_ns
+        offset_ns = 0
+        if interval_ns >= SPREAD_NS:
+            offset_ns = int(entry.phase * interval_ns) // TICK_NS * TICK_NS
+        return now - (now - offset_ns) % interval_ns + interval_ns
+
+    def _push(self, due_ns: int, entry: _Path, *, keeps_pace: bool) -> None:
+        self._tie += 1
+        heapq.heappush(self._sends, (due_ns, self._tie, entry, keeps_pace))
+
+    def _schedule(self, entry: _Path, due_ns: int) -> None:
+        """Set the time of the next regular probe; an older entry for it is passed over."""
+        entry.due_ns = due_ns
+        self._push(due_ns, entry, keeps_pace=True)
+
+    def _send_due(self, now: int) -> None:
+        sends = self._sends
+        drained: set[Plane] = set()
+        while sends and sends[0][0] <= now + SLACK_NS:
+            due_ns, _, entry, keeps_pace = heapq.heappop(sends)
+            if not keeps_pace:
+                self._probe(entry, now)
+                continue
+            if due_ns != entry.due_ns or self._paths.get(entry.path) is not entry:
+                continue  # superseded by another pace
+            plane = entry.path.plane
+            if plane not in drained:
+                drained.add(plane)
+                self._drain(entry.channel)
+            self._probe(entry, now, self._traffic_request(entry, now))
+            self._search_mtu(entry, now)
+            if now >= entry.sample_due_ns:
+                self._close_sample(entry, now)
+            self._schedule(entry, self._next_due(entry, now + SLACK_NS))
+
+    def _probe(self, entry: _Path, now: int, tlvs: bytes = b"") -> None:
+        send(entry.channel.socket, entry.session.probe(now, tlvs=tlvs), entry.destination)
+        self.sent += 1
+        if entry.watch_ns is None:
+            self._watch(entry)
+
+    def _traffic_request(self, entry: _Path, now: int) -> bytes:
+        """A Direct Measurement TLV when it is time to compare real traffic on a path that has any.
+
+        Packets stay in order within a path, so the far end's count when the probe arrives is of
+        what was sent before it.
+        """
+        if self._count_sent is None or now < entry.traffic_due_ns:
+            return b""
+        entry.traffic_due_ns = now + TRAFFIC_NS
+        sent = self._count_sent(entry.path)
+        return b"" if sent is None else encode_direct_measurement(sent)
+
+    def _search_mtu(self, entry: _Path, now: int) -> None:
+        if entry.is_failing or now < entry.mtu.next_deadline_ns():
+            return  # a path that does not answer small probes says nothing about sizes
+        size = entry.mtu.next_probe(now)
+        if size is not None:
+            entry.padded_sizes[entry.padded.next_sequence] = size
+            packet = entry.padded.probe(now, pad_to=size - HEADERS)
+            send(entry.channel.socket, packet, entry.destination)
+
+    def _close_sample(self, entry: _Path, now: int) -> None:
+        entry.sample_due_ns = now + max(SAMPLE_LEAST_NS, SAMPLE_PROBES * entry.interval_ns)
+        sample = entry.session.take_sample(now)
+        if sample is not None:
+            self._samples.append((entry.path, sample))
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def _drain(self, channel: Channel) -> None:
+        """Read every answer that waits on a plane."""
+        paths, epoch_ns = channel.paths, self._epoch_ns
+        while (packet := receive(channel.socket)) is not None:
+            octets = packet.octets
+            if len(octets) < 16:
+                continue
+            offset = 14 if self._key is None else 26
+            ssid = int.from_bytes(octets[offset : offset + 2])
+            entry = paths.get((packet.source[0], ssid))
+            if entry is None:
+                continue
+            received = packet.received_ns(clock.monotonic_ns(), clock.wall_ns()) + epoch_ns
+            try:
+                if ssid >= MTU_SSID:
+                    answer = entry.padded.receive(octets, received)
+                    self._found_mtu(entry, answer.sequence, received)
+                    continue
+                answer = entry.session.receive(octets, received)
+            except StampError:
+                continue  # counted by the session
+            self.answered += 1
+            slot = entry.path.plane.local
+            if answer.sent_ns > self._uplink_answered_ns.get(slot, 0):
+                self._uplink_answered_ns[slot] = answer.sent_ns
+            if not entry.has_answered:
+                entry.has_answered = True
+                self._watch(entry)  # the deadline so far was that of an unknown delay
+            if entry.is_failing or entry.is_late:
+                self._returned(entry)
+            if answer.tlvs:
+                self._read_tlvs(entry, answer)
+
+    def _returned(self, entry: _Path) -> None:
+        session = entry.session
+        entry.is_late = False
+        if not session.unanswered and session.answers_in_row >= SAMPLE_PROBES:
+            entry.is_failing = False
+        self._emit(AnswerReturned(entry.path, session.answers_in_row))
+
+    def _read_tlvs(self, entry: _Path, answer: Answer) -> None:
+        try:
+            report = find(answer.tlvs, Type.PATH_REPORT)
+            if report is not None:
+                self._read_report(entry, report)
+            measurement = find(answer.tlvs, Type.DIRECT_MEASUREMENT)
+            if measurement is not None:
+                counts = decode_direct_measurement(measurement)
+                self._compare_traffic(entry, counts.sent, counts.received)
+        except StampError:
+            return
+
+    def _read_report(self, entry: _Path, value: Octets) -> None:
+        for report in decode_path_report(value):
+            plane = Plane(report.ssid // 16, report.ssid % 16)  # type: ignore[arg-type]
+            other = self._paths.get(PathId(entry.path.site, plane))
+            if other is not None and other.session.unanswered:
+                arrived = other.session.arrived(report)
+                self._emit(FarEndReported(other.path, other.session.unanswered, arrived))
+
+    def _compare_traffic(self, entry: _Path, sent: int, received: int) -> None:
+        """Count what of our real packets did not arrive since the comparison before."""
+        before, entry.last_sent = entry.last_sent, sent
+        arrived, entry.last_received = received - entry.last_received, received
+        if before is None or sent <= before or arrived < 0:
+            return  # the first time, nothing sent, or a counter started anew
+        self._emit(TrafficSampled(entry.path, sent - before, max(0, sent - before - arrived)))
+
+    def _found_mtu(self, entry: _Path, sequence: int, now: int) -> None:
+        size = entry.padded_sizes.pop(sequence, None)
+        if size is not None and entry.mtu.answered(size, now):
+            self._emit(PathMtuChanged(entry.path, entry.mtu.mtu))
+
+    # -- deadlines -----------------------------------------------------------------------------
+
+    def _watch(self, entry: _Path) -> None:
+        """Keep one entry among the deadlines for a path that awaits an answer."""
+        deadline = entry.session.next_deadline_ns()
+        if not entry.is_late:
+            deadline = entry.session.next_late_ns() or deadline
+        entry.watch_ns = deadline
+        if deadline is not None:
+            self._tie += 1
+            heapq.heappush(self._deadlines, (deadline, self._tie, entry))
+
+    def _check_deadlines(self, now: int, stalled_ns: int) -> None:
+        deadlines = self._deadlines
+        drained: set[Plane] = set()
+        while deadlines and deadlines[0][0] <= now:
+            at, _, entry = heapq.heappop(deadlines)
+            if at != entry.watch_ns or self._paths.get(entry.path) is not entry:
+                continue
+            if entry.path.plane not in drained:
+                drained.add(entry.path.plane)
+                self._drain(entry.channel)
+            self._judge(entry, now, stalled_ns)
+            self._watch(entry)
+
+    def _judge(self, entry: _Path, now: int, stalled_ns: int) -> None:
+        """Tell of answers that are late or overdue. Everything that waited has been read."""
+        session = entry.session
+        answered_ns = self._uplink_answered_ns.get(entry.path.plane.local)
+        for _, sent_ns in session.handle_timer(now, stalled_ns):
+            entry.is_failing = True
+            self._emit(
+                ProbeOverdue(
+                    entry.path,
+                    (now - sent_ns) / 1e9,
+                    session.unanswered,
+                    (now - answered_ns) / 1e9 if answered_ns else math.inf,
+                )
+            )
+        for sequence, _ in entry.padded.handle_timer(now, stalled_ns):
+            self._missed_mtu(entry, sequence, now)
+        if not entry.is_late and session.is_late(now):
+            entry.is_late = True
+            late_ns = session.next_late_ns()
+            self._emit(AnswerLate(entry.path, (now - (late_ns or now)) / 1e9))
+
+    def _missed_mtu(self, entry: _Path, sequence: int, now: int) -> None:
+        size = entry.padded_sizes.pop(sequence)
+        if not entry.is_failing and entry.mtu.lost(size, now):
+            self._emit(PathMtuChanged(entry.path, entry.mtu.mtu))

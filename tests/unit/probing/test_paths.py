@@ -1,0 +1,151 @@
+"""The prober against the real reflector over loopback sockets. Waits on conditions only."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from appliance import clock
+from appliance.contract.ids import PathId, Plane, SiteName, Slot
+from appliance.core.events import (
+    AnswerLate,
+    AnswerReturned,
+    Event,
+    FarEndReported,
+    PathMtuChanged,
+    PathsSampled,
+    ProbeOverdue,
+    TrafficSampled,
+)
+from appliance.probing.paths import Channel, PathProber
+from appliance.probing.reflect import Reflection
+from appliance.probing.sockets import open_socket
+
+PATIENCE_S = 20.0
+HQ = SiteName("hq")
+ONE, TWO = Plane(Slot(1), Slot(1)), Plane(Slot(2), Slot(2))
+KEY = b"0123456789abcdef"
+
+
+class Bench:
+    """A prober with two paths to one far end, which can be silenced per plane."""
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self.events: list[Event] = []
+        self.changed = asyncio.Event()
+        epoch_ns = clock.wall_ns() - clock.monotonic_ns()
+        self.far_counts: tuple[int, int] | None = None
+        self.own_count: int | None = None
+        self.reflection = Reflection(
+            epoch_ns=epoch_ns, key=key, counters_of=lambda _source, _ssid: self.far_counts
+        )
+        self.far = {p: open_socket("lo", "::1", 0, wants_headers=True) for p in (ONE, TWO)}
+        self.reflection.serve(self.far)
+        self.prober = PathProber(
+            self.emit, epoch_ns=epoch_ns, key=key, count_sent=lambda _path: self.own_count
+        )
+        self.channels = {p: Channel(p, open_socket("lo", "::1", 0), 1420) for p in (ONE, TWO)}
+        self.prober.measure(
+            self.channels,
+            {PathId(HQ, p): ("::1", sock.getsockname()[1]) for p, sock in self.far.items()},
+        )
+        for plane in (ONE, TWO):
+            self.prober.set_interval(PathId(HQ, plane), 0.02)
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        self.changed.set()
+
+    def silence(self, plane: Plane) -> None:
+        """Let the far end stay deaf on a plane: packets are read and thrown away."""
+        sock = self.far[plane]
+        asyncio.get_running_loop().remove_reader(sock.fileno())
+
+    def of(self, kind: type[Any], plane: Plane = ONE) -> list[Any]:
+        if kind is PathsSampled:
+            return [
+                sample
+                for event in self.events
+                if isinstance(event, PathsSampled)
+                for path, sample in event.samples
+                if path.plane == plane
+            ]
+        return [e for e in self.events if isinstance(e, kind) and e.path.plane == plane]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    def close(self) -> None:
+        self.prober.close()
+        self.reflection.close()
+
+
+@pytest.fixture(params=[None, KEY], ids=["unauthenticated", "authenticated"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    made = Bench(request.param)
+    with contextlib.closing(made):
+        yield made
+
+
+async def test_a_path_that_answers_is_sampled(bench: Bench) -> None:
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 3)
+    samples = bench.of(PathsSampled)
+    assert sum(s.answered for s in samples) >= 10
+    assert all(s.delay_us < 1_000_000 for s in samples)
+    assert bench.reflection.reflector.counters.forged == 0
+
+
+async def test_silence_is_told_and_so_is_the_return(bench: Bench) -> None:
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
+    bench.silence(ONE)
+    await bench.until(lambda: any(e.unanswered >= 3 for e in bench.of(ProbeOverdue)))
+    await bench.until(lambda: bool(bench.of(AnswerLate)))
+    newest = bench.of(ProbeOverdue)[-1]
+    assert newest.uplink_answered_age_s > newest.sent_age_s
+    assert not [e for e in bench.of(ProbeOverdue, TWO) if e.unanswered >= 3]
+    bench.reflection.serve({p: s.dup() for p, s in bench.far.items()})
+    await bench.until(lambda: any(e.consecutive >= 5 for e in bench.of(AnswerReturned)))
+
+
+async def test_the_far_end_tells_over_another_path_what_it_did_not_get(bench: Bench) -> None:
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
+    bench.silence(ONE)
+    await bench.until(lambda: bool(bench.of(ProbeOverdue)))
+    before = bench.prober.sent
+    bench.prober.verify(PathId(HQ, ONE), PathId(HQ, TWO))
+    assert bench.prober.sent == before + 2  # the rest of the burst is paced
+    await bench.until(lambda: bool(bench.of(FarEndReported)))
+    report = bench.of(FarEndReported)[0]
+    assert report.received == 0
+    assert report.sent >= 1
+
+
+async def test_padded_probes_settle_on_the_device_mtu_without_a_change(bench: Bench) -> None:
+    path = bench.prober._paths[PathId(HQ, ONE)]
+    await bench.until(lambda: path.mtu.phase.value == "search-complete")
+    assert path.mtu.mtu == 1420
+    assert not bench.of(PathMtuChanged)
+
+
+async def test_real_traffic_is_compared_between_both_ends(bench: Bench) -> None:
+    bench.own_count, bench.far_counts = 1000, (1000, 0)
+    await bench.until(lambda: bench.prober._paths[PathId(HQ, ONE)].last_sent == 1000)
+    bench.own_count, bench.far_counts = 1200, (1190, 0)
+    await bench.until(lambda: bool(bench.of(TrafficSampled)))
+    first = bench.of(TrafficSampled)[0]
+    assert (first.sent, first.lost) == (200, 10)
+
+
+async def test_a_changed_set_of_paths_keeps_the_sessions_that_stay(bench: Bench) -> None:
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    kept = bench.prober._paths[PathId(HQ, ONE)]
+    bench.prober.measure({ONE: bench.channels[ONE]}, {PathId(HQ, ONE): kept.destination})
+    assert bench.prober._paths == {PathId(HQ, ONE): kept}
+    assert bench.channels[TWO].socket.fileno() == -1
+    have = len(bench.of(PathsSampled))
+    await bench.until(lambda: len(bench.of(PathsSampled)) > have)
