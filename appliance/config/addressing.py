@@ -18,7 +18,7 @@ from ipaddress import IPv6Address, IPv6Network
 from appliance.contract.ids import Plane, SiteId, Slot
 
 # What is ours in the kernel bears one of these; what does not is never touched.
-ROUTE_PROTOCOL = 188  # rtm_protocol and nh_protocol; not in iproute2's rt_protos
+ROUTE_PROTOCOL = 177  # of routes, nexthops, rules and addresses; free in iproute2's rt_protos
 DEVICE_PREFIX = "bl-"
 NFT_TABLE = "branchline"
 MARK_MASK = 0xFF000000
