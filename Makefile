@@ -1,0 +1,55 @@
+# Every target sets up what it needs first; `make` alone lists them.
+PYTHON := .venv/bin/python
+BIN := .venv/bin
+SCENARIO ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-check check test test-lab lab lab-image bench demo lock hooks clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## install missing system packages and the locked virtual environment
+	@tools/setup.sh lab
+
+setup-check:
+	@tools/setup.sh check
+
+check: setup-check ## format, lint, types, import rules, all tests that need no lab
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTHON) -m pytest -q --ignore=tests/lab
+
+test: check test-lab ## everything that CI runs
+
+test-lab: lab-image ## the stories of tests/lab, in the virtual-time lab
+	$(PYTHON) -m pytest tests/lab
+
+lab: lab-image ## run one scenario file: make lab SCENARIO=FILE.py
+	@test -n "$(SCENARIO)" || { echo 'usage: make lab SCENARIO=FILE.py'; exit 2; }
+	@$(PYTHON) -m lab run "$(SCENARIO)"
+
+lab-image: setup ## build the lab's guest, if it is not there
+	@$(PYTHON) -m lab image
+
+bench: lab-image ## the benchmarks; results in build/bench and docs/BENCHMARKS.md
+	$(PYTHON) -m tests.bench
+
+demo: lab-image ## three sites, a brownout, a blackout and the way back
+	@$(PYTHON) -m lab.demo
+
+lock: setup-check ## resolve the dependencies anew, with hashes
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --no-header --quiet --upgrade --output-file requirements/run.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header --quiet --upgrade --output-file requirements/dev.lock
+	printf 'setuptools>=77\n' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
+	  --generate-hashes --no-header --quiet --upgrade --output-file requirements/build.lock
+
+hooks: setup-check ## run `make check` before every commit
+	$(BIN)/pre-commit install
+
+clean: ## remove everything that was built, the virtual environment included
+	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,115 @@
+#!/bin/sh
+# Prepare this machine for the targets of the Makefile: missing Debian packages and the locked
+# virtual environment. Installs only what is missing, and returns at once when nothing is.
+#
+#   tools/setup.sh check    what `make check` needs
+#   tools/setup.sh lab      and what the virtual-time lab needs (the default)
+set -eu
+cd "$(dirname "$0")/.."
+
+check_packages="openssl:openssl python3-venv:@venv tshark:tshark"
+lab_packages="qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap zstd:zstd
+  debian-archive-keyring:@keyring"
+# without root the guest's root file system is built in a user namespace
+[ "$(id -u)" = 0 ] || lab_packages="$lab_packages uidmap:newuidmap"
+
+case "${1:-lab}" in
+  check) wanted=$check_packages ;;
+  lab) wanted="$check_packages $lab_packages" ;;
+  *) echo "usage: tools/setup.sh [check|lab]" >&2; exit 2 ;;
+esac
+
+say() { printf 'setup: %s\n' "$*"; }
+
+find_python() {
+  for candidate in python3 python3.13 python3.12 python3.11; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
+python=$(find_python)
+if [ -z "$python" ]; then
+  say "no Python 3.11 or newer found. Type: apt-get install python3" >&2
+  exit 1
+fi
+
+has() { # PROGRAM, or @venv, @keyring
+  case "$1" in
+    @venv) "$python" -c 'import ensurepip, venv' 2>/dev/null ;;
+    @keyring) ls /usr/share/keyrings/debian-archive-keyring.* >/dev/null 2>&1 ;;
+    *) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;
+  esac
+}
+
+missing_packages() {
+  for pair in $wanted; do
+    has "${pair#*:}" || printf '%s ' "${pair%%:*}"
+  done
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  else
+    sudo "$@"
+  fi
+}
+
+can_be_root() {
+  [ "$(id -u)" = 0 ] && return
+  command -v sudo >/dev/null 2>&1 || return 1
+  sudo -n true 2>/dev/null || [ -t 0 ] # it may ask for a password only where somebody can type it
+}
+
+missing=$(missing_packages)
+if [ -n "$missing" ]; then
+  by_hand="apt-get install --no-install-recommends $missing"
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "missing: $missing- this is not a Debian system; install their equivalents" >&2
+    exit 1
+  elif ! can_be_root; then
+    say "missing: $missing- and no right to install it. Type as root: $by_hand" >&2
+    exit 1
+  fi
+  say "installing Debian packages: $missing"
+  # tshark would ask whether users may capture; the answer "no" is what we need
+  if ! { as_root apt-get -q update &&
+         as_root env DEBIAN_FRONTEND=noninteractive \
+           apt-get -q install -y --no-install-recommends $missing; }; then
+    say "apt-get failed. Type as root, and read what it says: $by_hand" >&2
+    exit 1
+  fi
+  missing=$(missing_packages)
+  if [ -n "$missing" ]; then
+    say "still missing after apt-get: $missing" >&2
+    exit 1
+  fi
+fi
+
+venv=.venv
+stamp=$venv/.branchline-setup
+inputs="requirements/build.lock requirements/dev.lock pyproject.toml"
+state=$({ cat $inputs; pwd; "$python" -V; } | sha256sum)
+if [ "$(cat $stamp 2>/dev/null)" = "$state" ] && $venv/bin/python -c '' 2>/dev/null; then
+  exit 0
+fi
+
+say "making the virtual environment $venv ($("$python" -V))"
+# --clear: an environment that was moved, or of another Python, cannot be mended
+$venv/bin/python -c '' 2>/dev/null && [ "$($venv/bin/python -V)" = "$("$python" -V)" ] ||
+  "$python" -m venv --clear $venv
+pip="$venv/bin/python -m pip --disable-pip-version-check"
+say "installing the locked Python packages (about a minute the first time)"
+$pip install -q --require-hashes -r requirements/build.lock
+$pip install --progress-bar on --require-hashes -r requirements/dev.lock
+say "installing the project itself"
+$pip install -q --no-deps --no-build-isolation -e .
+$venv/bin/python -c 'import pydantic, pyroute2, pytest' || {
+  say "the virtual environment is not complete; remove $venv and run this again" >&2
+  exit 1
+}
+printf '%s\n' "$state" > $stamp
+say "ready"
