@@ -1,0 +1,92 @@
+"""Wire types of decisions: what moved and why, and what would carry a class now."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from appliance.contract.wire import (
+    STRICT,
+    Count,
+    Microseconds,
+    Mos,
+    MoveCause,
+    PathState,
+    Ratio,
+    UnixTime,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierStatus:
+    """One path's share of a class."""
+
+    __pydantic_config__ = STRICT
+
+    path: str  # "hq/1-2"
+    uplinks: str  # the labels at both ends, "fibre - cable"
+    weight: Annotated[int, Ge(1)] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A path as one class sees it, with the numbers that the decision rests on."""
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    uplinks: str
+    state: PathState
+    verdict: Verdict
+    tier: Count | None  # 0 is the best; None: no tier of the policy names the uplink
+    delay_us: Microseconds | None  # two-way mean
+    jitter_us: Microseconds | None  # the worse direction
+    loss_ratio: Ratio | None
+    mos: Mos | None
+    metered: bool
+    carries: bool
+    remarks: tuple[str, ...] = ()  # "loss 3.1 % violates 1 %"
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a class goes to a site the way it does."""
+
+    __pydantic_config__ = STRICT
+
+    class_name: str
+    site: str
+    carriers: tuple[CarrierStatus, ...]  # none: its packets are discarded
+    reason: str  # the sentence that decided
+    cause: MoveCause | None  # None: adopted from the kernel, not decided in this run
+    since: UnixTime | None
+    policy: str  # "fibre, then lte; loss at most 1 %, MOS at least 3.6; best effort"
+    candidates: tuple[Candidate, ...]  # best first
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A class was given other paths to a site."""
+
+    __pydantic_config__ = STRICT
+
+    at: UnixTime
+    class_name: str
+    site: str
+    before: tuple[CarrierStatus, ...]
+    after: tuple[CarrierStatus, ...]  # none: its packets are discarded
+    cause: MoveCause
+    is_voluntary: bool  # the paths left still worked and met the SLA
+    reason: str
+    evidence: tuple[Candidate, ...] = ()  # the candidates when it was decided
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Moves from the recorder, the newest last."""
+
+    __pydantic_config__ = STRICT
+
+    moves: tuple[Move, ...]
+    is_complete: bool  # False: more moves match than were asked for
