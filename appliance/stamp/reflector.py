@@ -1,0 +1,272 @@
+"""The answering end of STAMP: a stateful Session-Reflector (RFC 8762 section 4.3, RFC 8972).
+
+It answers each packet at once with its own sequence number, so that the sender can tell loss on
+the way forth from loss on the way back, and remembers per session what arrived. It decides who is
+answered how often, and nothing else; it never sends by itself, and an answer is never longer than
+what was asked with.
+
+One instance serves all sockets of a box, so that a Path Report can speak of sessions that came in
+over another plane. Sender and reflector must not share a UDP port: both directions look alike,
+and two reflectors would answer each other for ever.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from appliance.stamp.errors import ForgedPacket, MalformedPacket
+from appliance.stamp.packet import (
+    AUTHENTICATED_SIZE,
+    BASE_SIZE,
+    PTP_FORMAT,
+    Authenticator,
+    ErrorEstimate,
+    ReflectorPacket,
+    encode_error_estimate,
+    encode_ntp,
+    encode_ptp,
+    pack_reflector,
+    parse_sender,
+)
+from appliance.stamp.tlv import (
+    CLASS_OF_SERVICE,
+    DIRECT_MEASUREMENT,
+    MALFORMED,
+    PATH_REPORT,
+    UNRECOGNIZED,
+    PathReport,
+    Type,
+    reflect_tlvs,
+)
+
+Source = tuple[str, int] | tuple[str, int, int, int]  # as recvfrom gives it
+Counters = tuple[int, int]  # packets of real traffic from and to the sender of a session
+
+ERROR_ESTIMATE_PTP: Final = encode_error_estimate(ErrorEstimate(False, True, 100_000))
+ERROR_ESTIMATE_NTP: Final = ERROR_ESTIMATE_PTP & ~PTP_FORMAT
+
+_LOW_32 = 0xFFFFFFFF
+_HALF = 1 << 31
+_RESTART = 1024  # a sequence number this far back is no straggler but a sender that started anew
+_SECOND = 1_000_000_000
+
+
+@dataclass(slots=True)
+class ReflectorCounters:
+    """What became of the packets that came in."""
+
+    reflected: int = 0
+    malformed: int = 0
+    forged: int = 0
+    limited: int = 0  # over the rate of the session or of the reflector
+    unsealed: int = 0  # answered, but with TLVs whose integrity failed
+    evicted: int = 0  # sessions forgotten to make room
+
+
+class _Session:
+    """What is remembered of one sender."""
+
+    __slots__ = ("full_ns", "highest", "newest", "peer", "sequence", "source", "ssid")
+
+    def __init__(self, source: Source, ssid: int, peer: Hashable) -> None:
+        self.source = source
+        self.ssid = ssid
+        self.peer = peer
+        self.sequence = 0  # of the next answer: how many were given
+        self.highest = 0
+        self.newest = 0  # raw timestamp that came with `highest`
+        self.full_ns = 0  # when the token bucket will be full again
+
+
+class SessionReflector:
+    """Answers STAMP test packets of any number of senders, within bounds."""
+
+    def __init__(
+        self,
+        *,
+        key: bytes | None = None,
+        max_sessions: int = 8192,
+        session_rate: int = 500,
+        session_burst: int = 250,
+        total_rate: int = 20_000,
+        total_burst: int = 5_000,
+        peer_of: Callable[[str], Hashable] | None = None,
+        counters_of: Callable[[Source, int], Counters | None] | None = None,
+        dscp: int = 0,
+    ) -> None:
+        """Rates are packets a second, bursts packets; the oldest of too many sessions is dropped.
+
+        With a `key` only authenticated packets are answered, without one only unauthenticated
+        ones. `peer_of` tells from a source address who the sender is: sessions of one peer over
+        different planes are told apart by SSID and reported to each other. `counters_of` gives
+        (received from, sent to) the sender of a session, by source and SSID, for the Direct
+        Measurement TLV. `dscp` is what the answers will carry.
+        """
+        if min(max_sessions, session_rate, session_burst, total_rate, total_burst) < 1:
+            msg = "bounds of a reflector are at least 1"
+            raise ValueError(msg)
+        self.counters = ReflectorCounters()
+        self._authenticator = None if key is None else Authenticator(key)
+        self._base_size = BASE_SIZE if key is None else AUTHENTICATED_SIZE
+        self._max_sessions = max_sessions
+        # Token buckets by the time at which they would be full: one number each (GCRA).
+        self._session_gap_ns = _SECOND // session_rate
+        self._session_slack_ns = self._session_gap_ns * (session_burst - 1)
+        self._total_gap_ns = _SECOND // total_rate
+        self._total_slack_ns = self._total_gap_ns * (total_burst - 1)
+        self._total_full_ns = 0
+        self._peer_of = peer_of
+        self._counters_of = counters_of
+        self._dscp = dscp
+        self._sessions: OrderedDict[tuple[str, int, int], _Session] = OrderedDict()
+        self._by_peer: dict[tuple[Hashable, int], _Session] = {}
+
+    def __len__(self) -> int:
+        """How many sessions are remembered."""
+        return len(self._sessions)
+
+    def reflect(
+        self,
+        packet: bytes,
+        source: Source,
+        received_ns: int,
+        now_ns: int,
+        ttl: int,
+        *,
+        traffic_class: int = 0,
+    ) -> bytes | None:
+        """The answer to send back to `source`, or None when the packet deserves none.
+
+        `received_ns` and `now_ns` are on the session clock; `ttl` and `traffic_class` (DSCP and
+        ECN) are from the packet's IP header. Never raises on what `packet` holds.
+        """
+        try:
+            sequence, timestamp, error_estimate, ssid = parse_sender(packet, self._authenticator)
+        except MalformedPacket:
+            self.counters.malformed += 1
+            return None
+        except ForgedPacket:
+            self.counters.forged += 1
+            return None
+
+        if self._total_full_ns - now_ns > self._total_slack_ns:
+            self.counters.limited += 1
+            return None
+        key = (source[0], source[1], ssid)
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._open(key, source)
+        else:
+            self._sessions.move_to_end(key)
+        if session.full_ns - now_ns > self._session_slack_ns:
+            self.counters.limited += 1
+            return None
+        session.full_ns = max(session.full_ns, now_ns) + self._session_gap_ns
+        self._total_full_ns = max(self._total_full_ns, now_ns) + self._total_gap_ns
+
+        ahead = (sequence - session.highest) & _LOW_32
+        if ahead < _HALF or not session.sequence:
+            session.highest = sequence
+            session.newest = timestamp
+        elif timestamp > session.newest and (sequence == 0 or _LOW_32 - ahead >= _RESTART):
+            # Only with a newer timestamp: a replayed packet must not reset the session.
+            session.sequence = 0
+            session.highest = sequence
+            session.newest = timestamp
+        own = session.sequence
+        session.sequence = (own + 1) & _LOW_32
+        self.counters.reflected += 1
+
+        # A sender that writes NTP may read nothing else (RFC 8762 section 4.6).
+        is_ptp = error_estimate & PTP_FORMAT
+        encode = encode_ptp if is_ptp else encode_ntp
+        answer = pack_reflector(
+            ReflectorPacket(
+                own,
+                encode(now_ns),
+                ERROR_ESTIMATE_PTP if is_ptp else ERROR_ESTIMATE_NTP,
+                ssid,
+                encode(received_ns),
+                sequence,
+                timestamp,
+                error_estimate,
+                ttl,
+            ),
+            self._authenticator,
+        )
+        size = len(packet)
+        if size == self._base_size:
+            return answer
+        if size < self._base_size:
+            return answer[:size]
+        tlvs, is_sealed = reflect_tlvs(
+            packet[self._base_size :],
+            (sequence, own),
+            self._authenticator,
+            lambda kind, value: self._fill(kind, value, session, traffic_class),
+        )
+        if not is_sealed:
+            self.counters.unsealed += 1
+        return answer + tlvs
+
+    def received(self, peer: Hashable, ssid: int) -> PathReport | None:
+        """What arrived in the session of this peer with this SSID; None when there is none."""
+        session = self._by_peer.get((peer, ssid))
+        return None if session is None else PathReport(ssid, session.sequence, session.highest)
+
+    def _open(self, key: tuple[str, int, int], source: Source) -> _Session:
+        if len(self._sessions) >= self._max_sessions:
+            _, oldest = self._sessions.popitem(last=False)
+            if self._by_peer.get((oldest.peer, oldest.ssid)) is oldest:
+                del self._by_peer[oldest.peer, oldest.ssid]
+            self.counters.evicted += 1
+        address, _, ssid = key
+        peer = address if self._peer_of is None else self._peer_of(address)
+        session = _Session(source, ssid, peer)
+        self._sessions[key] = session
+        self._by_peer[peer, ssid] = session
+        return session
+
+    def _fill(self, kind: int, value: memoryview, session: _Session, traffic_class: int) -> int:
+        """Fill in the value of a TLV; the flags to answer with."""
+        if kind == Type.EXTRA_PADDING:
+            return 0
+        if kind == Type.CLASS_OF_SERVICE:
+            return self._fill_class_of_service(value, traffic_class)
+        if kind == Type.DIRECT_MEASUREMENT:
+            return self._fill_direct_measurement(value, session)
+        if kind == Type.PATH_REPORT:
+            return self._fill_path_report(value, session.peer)
+        return UNRECOGNIZED
+
+    def _fill_class_of_service(self, value: memoryview, traffic_class: int) -> int:
+        if len(value) != CLASS_OF_SERVICE.size:
+            return MALFORMED
+        wanted = CLASS_OF_SERVICE.unpack(value)[0] >> 10
+        refused = wanted != self._dscp
+        bits = wanted << 10 | (traffic_class & 0xFC) << 2 | (traffic_class & 3) << 2 | refused
+        CLASS_OF_SERVICE.pack_into(value, 0, bits, 0)
+        return 0
+
+    def _fill_direct_measurement(self, value: memoryview, session: _Session) -> int:
+        if len(value) != DIRECT_MEASUREMENT.size:
+            return MALFORMED
+        if self._counters_of is None:
+            return UNRECOGNIZED
+        counters = self._counters_of(session.source, session.ssid)
+        if counters is None:
+            return UNRECOGNIZED
+        sent = DIRECT_MEASUREMENT.unpack(value)[0]
+        received, reflected = counters
+        DIRECT_MEASUREMENT.pack_into(value, 0, sent, received & _LOW_32, reflected & _LOW_32)
+        return 0
+
+    def _fill_path_report(self, value: memoryview, peer: Hashable) -> int:
+        if len(value) % PATH_REPORT.size:
+            return MALFORMED
+        for at in range(0, len(value), PATH_REPORT.size):
+            ssid = PATH_REPORT.unpack_from(value, at)[0]
+            report = self.received(peer, ssid) or PathReport(ssid)
+            PATH_REPORT.pack_into(value, at, *report)
+        return 0
