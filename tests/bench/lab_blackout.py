@@ -3,9 +3,9 @@
       a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] --- b-lan0-h1
                         === dsl   20 ms ===+-- internet --+=== dsl   20 ms ===
 
-200 packets a second go from a's host to b's. b's fibre is cut towards b at twelve different phases of
-the probe interval. First Branchline steers, then BIRD does it by static routes with BFD at the same
-interval times 3, over the same WireGuard devices in the same guest. What counts is the median.
+200 packets a second go from a's host to b's. b's fibre is cut towards b at twelve different phases
+of the probe interval. First Branchline steers, then BIRD does it by static routes with BFD at the
+same interval times 3, over the same WireGuard devices in the same guest. The median counts.
 """
 
 import statistics
