@@ -20,7 +20,7 @@ Mos = Annotated[float, Ge(1), Le(4.5)]
 SlotNumber = Annotated[int, Ge(1), Le(15)]
 Count = Annotated[int, Ge(0)]
 
-PathState = Literal["unknown", "up", "suspect", "down"]
+PathState = Literal["unknown", "up", "suspect", "rising", "down"]
 UplinkState = Literal["up", "unhealthy", "down"]  # unhealthy: attached, but the targets say no
 SeverityName = Literal["info", "warning", "critical"]
 MoveCause = Literal[

@@ -1,0 +1,114 @@
+"""Bounded files of lines: what is in them, what goes first, what a crash leaves."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from appliance.telemetry.segments import Segments, files, whole_lines
+from tests.unit.telemetry.small_disk import files_of_at_most
+
+New = Callable[..., Segments]
+
+
+@pytest.fixture
+def new() -> Iterator[New]:
+    """Makes segments that are closed after the test."""
+    made: list[Segments] = []
+
+    def make(directory: Path, **bounds: int) -> Segments:
+        made.append(Segments(directory, "events", **bounds))
+        return made[-1]
+
+    yield make
+    for segments in made:
+        segments.close()
+
+
+def _lines(directory: Path) -> list[bytes]:
+    return [line for path in files(directory, "events") for line in whole_lines(path)]
+
+
+def _line(number: int) -> bytes:
+    return b"%09d\n" % number
+
+
+def test_what_was_appended_is_read_in_order(tmp_path: Path, new: New) -> None:
+    segments = new(tmp_path / "new", total_octets=1000)
+    segments.append([_line(1), _line(2)])
+    segments.append([_line(3)])
+    assert _lines(tmp_path / "new") == [b"000000001", b"000000002", b"000000003"]
+
+
+def test_the_files_never_exceed_their_bound_and_keep_the_newest(tmp_path: Path, new: New) -> None:
+    segments = new(tmp_path, total_octets=400, count=4)
+    for number in range(1000):
+        segments.append([_line(number)])
+        assert segments.octets <= 400
+    kept = _lines(tmp_path)
+    assert kept == [_line(n)[:-1] for n in range(1000 - len(kept), 1000)]
+    assert len(kept) >= 30  # three of four files are always full
+
+
+def test_a_batch_larger_than_a_file_gets_its_own(tmp_path: Path, new: New) -> None:
+    segments = new(tmp_path, total_octets=400, count=4)
+    segments.append([_line(0)])
+    segments.append([_line(n) for n in range(1, 31)])
+    assert len(_lines(tmp_path)) == 31
+    assert segments.octets <= 400
+
+
+def test_every_file_begins_with_the_head(tmp_path: Path, new: New) -> None:
+    segments = new(tmp_path, total_octets=400, count=4)
+    heads = count()
+    for number in range(25):
+        segments.append([_line(number)], lambda: [b"head %d\n" % next(heads)])
+    first = [next(whole_lines(path)) for path in files(tmp_path, "events")]
+    assert first == [b"head 0", b"head 1", b"head 2"]
+
+
+def test_another_process_begins_another_file(tmp_path: Path, new: New) -> None:
+    new(tmp_path, total_octets=400).append([_line(1)])
+    with (tmp_path / "events-00000001.jsonl").open("ab") as file:
+        file.write(b"cut sho")
+    new(tmp_path, total_octets=400).append([_line(2)])
+    assert [path.name for path in files(tmp_path, "events")] == [
+        "events-00000001.jsonl",
+        "events-00000002.jsonl",
+    ]
+    assert _lines(tmp_path) == [b"000000001", b"000000002"]
+
+
+def test_after_a_full_disk_no_line_is_broken(tmp_path: Path, new: New) -> None:
+    segments = new(tmp_path, total_octets=400)
+    segments.append([_line(0)])
+    with files_of_at_most(25):
+        segments.append([_line(1)])
+        with pytest.raises(OSError, match="too large"):
+            segments.append([_line(2)])
+    assert files(tmp_path, "events")[0].stat().st_size == 25  # the third line is cut short
+    segments.append([_line(9)])
+    assert _lines(tmp_path) == [b"000000000", b"000000001", b"000000009"]
+
+
+def test_a_disk_that_takes_nothing_leaves_no_empty_files(tmp_path: Path, new: New) -> None:
+    segments = new(tmp_path, total_octets=400)
+    for _ in range(3):
+        with files_of_at_most(0), pytest.raises(OSError, match="too large"):
+            segments.append([_line(1)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_of_the_directory_are_not_ours(tmp_path: Path, new: New) -> None:
+    for name in ("events-1.jsonl", "events-00000001.jsonl.gz", "moves-00000001.jsonl", "notes"):
+        (tmp_path / name).write_text("x" * 500)
+    new(tmp_path, total_octets=400).append([_line(1)])
+    assert _lines(tmp_path) == [b"000000001"]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_the_files_are_for_the_service_and_its_group_only(tmp_path: Path, new: New) -> None:
+    new(tmp_path / "new", total_octets=400).append([_line(1)])
+    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o750
+    assert files(tmp_path / "new", "events")[0].stat().st_mode & 0o7777 == 0o640
