@@ -1,6 +1,8 @@
-"""The only module that reads a clock. Everything that decides takes `now` as a parameter."""
+"""The only module that reads a clock or draws by chance. What decides takes both as parameters."""
 
+import random
 import time
+from collections.abc import Callable
 
 
 def monotonic() -> float:
@@ -16,3 +18,8 @@ def monotonic_ns() -> int:
 def wall_ns() -> int:
     """Nanoseconds since 1970 on CLOCK_REALTIME: for people and for kernel timestamps only."""
     return time.time_ns()
+
+
+def jitter() -> Callable[[], float]:
+    """A source of numbers in 0..1 that differs from box to box and from start to start."""
+    return random.Random().random  # noqa: S311 - spreads load, guards nothing

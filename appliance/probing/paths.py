@@ -30,7 +30,7 @@ from appliance.core.events import (
 from appliance.probing.sockets import receive, send
 from appliance.stamp.errors import StampError
 from appliance.stamp.packet import Octets
-from appliance.stamp.pmtu import PathMtu
+from appliance.stamp.pmtu import PathMtu, Phase
 from appliance.stamp.sender import Answer, SessionSender
 from appliance.stamp.tlv import (
     Type,
@@ -88,6 +88,7 @@ class _Path:
     phase: float  # 0..1, its place among the paths of a slow pace
     watch_ns: int | None = None  # its entry among the deadlines; an entry of another time is stale
     has_answered: bool = False
+    told_mtu: int | None = None
     is_late: bool = False  # AnswerLate was told since the last answer
     is_failing: bool = False  # a probe was overdue, and few were answered since
     last_sent: int | None = None  # real packets, as compared last
@@ -383,8 +384,9 @@ class PathProber:
 
     def _found_mtu(self, entry: _Path, sequence: int, now: int) -> None:
         size = entry.padded_sizes.pop(sequence, None)
-        if size is not None and entry.mtu.answered(size, now):
-            self._emit(PathMtuChanged(entry.path, entry.mtu.mtu))
+        if size is not None:
+            entry.mtu.answered(size, now)
+            self._tell_mtu(entry)
 
     # -- deadlines -----------------------------------------------------------------------------
 
@@ -434,5 +436,14 @@ class PathProber:
 
     def _missed_mtu(self, entry: _Path, sequence: int, now: int) -> None:
         size = entry.padded_sizes.pop(sequence)
-        if not entry.is_failing and entry.mtu.lost(size, now):
+        if not entry.is_failing:
+            entry.mtu.lost(size, now)
+            self._tell_mtu(entry)
+
+    def _tell_mtu(self, entry: _Path) -> None:
+        """Tell a size when it is new, and the first one in any case: an adopted one may be old."""
+        search = entry.mtu
+        is_guess = search.phase is Phase.SEARCHING and search.mtu == search.ceiling
+        if search.mtu != entry.told_mtu and not (entry.told_mtu is None and is_guess):
+            entry.told_mtu = entry.mtu.mtu
             self._emit(PathMtuChanged(entry.path, entry.mtu.mtu))

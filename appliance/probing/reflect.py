@@ -41,17 +41,19 @@ class Reflection:
         )
 
     def serve(self, sockets: Mapping[Plane, socket]) -> None:
-        """Answer on these sockets from now on; the ones served before are closed."""
-        self.close()
+        """Answer on these sockets from now on; those given no more are closed."""
+        for plane, sock in self._sockets.items():
+            if sockets.get(plane) is not sock:
+                self._loop.remove_reader(sock.fileno())
+                sock.close()
+        for plane, sock in sockets.items():
+            if self._sockets.get(plane) is not sock:
+                self._loop.add_reader(sock.fileno(), partial(self._answer, sock))
         self._sockets = dict(sockets)
-        for sock in self._sockets.values():
-            self._loop.add_reader(sock.fileno(), partial(self._answer, sock))
 
     def close(self) -> None:
-        for sock in self._sockets.values():
-            self._loop.remove_reader(sock.fileno())
-            sock.close()
-        self._sockets.clear()
+        """Answer nobody any more."""
+        self.serve({})
 
     def _answer(self, sock: socket) -> None:
         reflect, epoch_ns = self.reflector.reflect, self._epoch_ns

@@ -1,0 +1,168 @@
+"""Joins decisions to their effects: an event goes in, `decide` answers, actions are carried out.
+
+It holds no rule of its own. A move reaches the kernel before anything else happens, synchronously:
+everything slower (logs, the recorder, the API's listeners) comes after the packets are safe.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Protocol
+
+from appliance import clock
+from appliance.contract.ids import PathId
+from appliance.core.actions import (
+    Action,
+    ClearWarning,
+    DetourPlanes,
+    MoveClass,
+    RaiseWarning,
+    SetProbeInterval,
+    Severity,
+    VerifyPath,
+)
+from appliance.core.decide import decide, next_deadline
+from appliance.core.events import DeadlinePassed, Event, IntentChanged
+from appliance.core.state import State, steering
+from appliance.core.steering import Steering
+from appliance.kernel.kernel import KernelError
+from appliance.plan.plan import Op
+from appliance.plan.steer import Steerer
+from appliance.supervisor.reconciler import log_ops
+
+log = logging.getLogger(__name__)
+
+LEVELS = {
+    Severity.INFO: logging.INFO,
+    Severity.WARNING: logging.WARNING,
+    Severity.CRITICAL: logging.ERROR,
+}
+
+
+class Prober(Protocol):
+    """The part of the prober that decisions reach."""
+
+    def verify(self, path: PathId, alternative: PathId | None) -> None: ...
+    def set_interval(self, path: PathId, interval_s: float) -> None: ...
+
+
+Steer = Callable[[tuple[Op, ...]], None]
+Listener = Callable[[float, Event, tuple[Action, ...], State], None]
+
+
+class Engine:
+    """Owns the state. Everything that happens comes in through `handle`."""
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        prober: Prober,
+        steer: Steer,
+        is_in_force: Callable[[], bool],
+        on_drift: Callable[[], None],
+    ) -> None:
+        """`steer` applies operations at once or raises KernelError, after which `on_drift` is told.
+
+        Until the plan `is_in_force` for the first time there is nothing to move: the reconciler
+        takes the steering from here.
+        """
+        self.state = state
+        self.steering = Steering()
+        self.listeners: list[Listener] = []
+        self.moves: Counter[str] = Counter()
+        self.ops: Counter[str] = Counter()
+        self.ops_failed = 0
+        self.events = 0
+        self._prober = prober
+        self._steer = steer
+        self._is_in_force = is_in_force
+        self._on_drift = on_drift
+        self._steerer: Steerer | None = None
+        self._queue: deque[Event] = deque()
+        self._is_busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def handle(self, event: Event) -> None:
+        """Decide about an event and carry out what was decided, before returning.
+
+        An event that carrying out an action brings about is handled after the present one.
+        """
+        self._queue.append(event)
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while self._queue:
+                self._step(self._queue.popleft())
+        finally:
+            self._is_busy = False
+        self._arm()
+
+    def close(self) -> None:
+        """Decide nothing more. The kernel stays as it is."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _step(self, event: Event) -> None:
+        now = clock.monotonic()
+        self.events += 1
+        self.state, actions = decide(self.state, event, now)
+        if isinstance(event, IntentChanged):
+            self._steerer = Steerer(event.intent)
+        if any(isinstance(a, MoveClass | DetourPlanes) for a in actions):
+            self._move()
+        for action in actions:
+            self._carry_out(action)
+        for listener in self.listeners:
+            listener(now, event, actions, self.state)
+
+    def _move(self) -> None:
+        before, self.steering = self.steering, steering(self.state)
+        if self._steerer is None or not self._is_in_force():
+            return
+        ops = self._steerer.ops(before, self.steering)
+        if not ops:
+            return
+        try:
+            self._steer(ops)
+        except KernelError as error:
+            self.ops_failed += 1
+            log.warning("steering failed, resynchronising", extra={"error": str(error)})
+            self._on_drift()
+            return
+        for op in ops:
+            self.ops[op.key.kind.name.lower()] += 1
+        log_ops(ops)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case MoveClass():
+                self.moves[action.cause.value] += 1
+                log.info("moved", extra={"cause": action.cause.value, "reason": action.reason})
+            case DetourPlanes():
+                log.info("detour", extra={"reason": action.reason})
+            case VerifyPath(path, alternative):
+                self._prober.verify(path, alternative)
+            case SetProbeInterval(path, interval_s):
+                self._prober.set_interval(path, interval_s)
+            case RaiseWarning(code, subject, severity, text):
+                log.log(LEVELS[severity], text, extra={"code": code, "subject": subject})
+            case ClearWarning(code, subject):
+                log.info("cleared", extra={"code": code, "subject": subject})
+
+    def _arm(self) -> None:
+        at = next_deadline(self.state)
+        if self._timer is not None:
+            if at is not None and self._timer.when() == at and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            self._timer = self._loop.call_at(at, self._deadline)
+
+    def _deadline(self) -> None:
+        self._timer = None
+        self.handle(DeadlinePassed())

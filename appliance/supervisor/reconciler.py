@@ -1,0 +1,110 @@
+"""Brings the kernel to the plan: compile, observe, diff, apply, observe again, verify.
+
+Boot, a changed configuration, a new lease and drift are all the same here. It never decides what
+the plan is. While it works, decisions go on: when steering changes between two of its steps the
+rest of its operations are stale, and it starts over.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from appliance.core.steering import Steering
+from appliance.kernel.kernel import Kernel, KernelError
+from appliance.plan.diff import diff
+from appliance.plan.plan import Kind, Op, Plan
+from appliance.plan.text import render_op
+
+log = logging.getLogger(__name__)
+
+MOST_LOGGED = 200  # operations of one batch that are logged each
+ATTEMPTS = 5  # observations after which a difference that remains is a failure
+STEERED = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})  # what `Kernel.steer` may apply
+
+
+def log_ops(ops: Sequence[Op]) -> None:
+    """Log operations as commands, up to a bound: a hub's first plan has thousands."""
+    for op in ops[:MOST_LOGGED]:
+        log.info("applied", extra={"command": render_op(op)})
+    if len(ops) > MOST_LOGGED:
+        log.info("applied more", extra={"ops": len(ops) - MOST_LOGGED})
+
+
+class NotInForceError(Exception):
+    """The kernel does not become what the plan says. `ops` is what remains, with the last error."""
+
+    def __init__(self, ops: Sequence[Op], error: KernelError | None) -> None:
+        self.ops = tuple(ops)
+        self.error = error
+        remaining = "; ".join(render_op(op) for op in self.ops[:5])
+        more = f" and {len(self.ops) - 5} more" if len(self.ops) > 5 else ""
+        why = f" ({error})" if error else ""
+        super().__init__(f"the kernel does not hold the plan: {remaining}{more}{why}")
+
+
+class Reconciler:
+    """The one place that applies whole plans."""
+
+    def __init__(
+        self, kernel: Kernel, compile_now: Callable[[], Plan], steering_now: Callable[[], Steering]
+    ) -> None:
+        """`compile_now` gives the plan for what is wanted and known at this moment."""
+        self._kernel = kernel
+        self._compile = compile_now
+        self._steering = steering_now
+        self._lock = asyncio.Lock()
+        self.is_in_force = False
+        self.ops: Counter[str] = Counter()
+        self.ops_failed = 0
+
+    async def outstanding(self) -> tuple[Op, ...]:
+        """What would have to be done now. Applies nothing."""
+        plan = self._compile()
+        return diff(plan, await self._kernel.observe(plan.keys()))
+
+    async def reconcile(self) -> int:
+        """Bring the kernel to the plan and verify it. The number of operations that it took.
+
+        Raises NotInForceError when a difference remains.
+        """
+        async with self._lock:
+            applied = 0
+            ops: tuple[Op, ...] = ()
+            error: KernelError | None = None
+            for _ in range(ATTEMPTS):
+                steering = self._steering()
+                try:
+                    ops = await self.outstanding()
+                    if not ops:
+                        self.is_in_force = True
+                        return applied
+                    applied += await self._apply(ops, steering)
+                    error = None
+                except KernelError as failed:
+                    self.ops_failed += 1
+                    error = failed
+                    log.warning("an operation failed", extra={"error": str(failed)})
+            ops = await self.outstanding()
+            if ops:
+                raise NotInForceError(ops, error)
+            self.is_in_force = True
+            return applied
+
+    async def _apply(self, ops: tuple[Op, ...], steering: Steering) -> int:
+        """Apply operations up to where a move has made the rest stale."""
+        applied = 0
+        for is_steered, group in groupby(ops, lambda op: op.key.kind in STEERED):
+            batch = tuple(group)
+            if self._steering() is not steering:
+                return applied
+            if is_steered:
+                self._kernel.steer(batch)
+            else:
+                await self._kernel.apply(batch)
+            applied += len(batch)
+            for op in batch:
+                self.ops[op.key.kind.name.lower()] += 1
+            log_ops(batch)
+        return applied

@@ -1,0 +1,191 @@
+"""The state as the wire types tell it: what the API, the command line and the metrics show.
+
+It words and converts, and decides nothing. Times on the wire are wall-clock, for people: a moment
+of the monotonic clock is told as its age, taken off the wall clock of now.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from appliance.config.addressing import plane_device
+from appliance.config.intent import Intent
+from appliance.contract.decision import CarrierStatus
+from appliance.contract.ids import PathId, SiteName, Slot
+from appliance.contract.status import ClassStatus, PathStatus, UplinkStatus, WarningStatus
+from appliance.contract.wire import PathState as PathWord
+from appliance.contract.wire import UplinkState as UplinkWord
+from appliance.core import reasons
+from appliance.core.mos import mos
+from appliance.core.state import ClassState, Liveness, PathState, SiteState, State, UplinkState
+from appliance.core.steering import Assignment
+
+WORDS: Mapping[Liveness, PathWord] = {
+    Liveness.UNKNOWN: "unknown",
+    Liveness.UP: "up",
+    Liveness.SUSPECT: "suspect",
+    Liveness.RISING: "down",
+    Liveness.DOWN: "down",
+}
+
+
+class Moment(NamedTuple):
+    """Now, on both clocks, in seconds."""
+
+    monotonic: float
+    wall: float
+
+    def unix(self, at: float) -> float:
+        """A monotonic time on the wall clock."""
+        return max(0.0, self.wall - (self.monotonic - at)) if math.isfinite(at) else self.wall
+
+    def age(self, at: float) -> float:
+        return max(0.0, self.monotonic - at)
+
+
+def uplinks(
+    state: State, since: Mapping[Slot, float], probed_at: Mapping[Slot, float], now: Moment
+) -> tuple[UplinkStatus, ...]:
+    """`since` has when each uplink's state changed last, `probed_at` its last round of targets."""
+    rows = []
+    for uplink in state.intent.uplinks:
+        entry = state.uplinks.get(uplink.slot, UplinkState())
+        facts = entry.facts
+        probed = probed_at.get(uplink.slot)
+        rows.append(
+            UplinkStatus(
+                uplink.name,
+                uplink.slot,
+                uplink.label,
+                uplink.device,
+                uplink_word(entry),
+                _uplink_detail(entry),
+                now.unix(since.get(uplink.slot, now.monotonic)),
+                tuple(str(a) for a in facts.addresses) if facts else (),
+                tuple(str(g) for g in facts.gateways) if facts else (),
+                uplink.metered,
+                None if probed is None else now.age(probed),
+            )
+        )
+    return tuple(rows)
+
+
+def uplink_word(entry: UplinkState) -> UplinkWord:
+    if not entry.is_usable:
+        return "down"
+    return "up" if entry.probed is None or entry.probed.is_healthy else "unhealthy"
+
+
+def _uplink_detail(entry: UplinkState) -> str:
+    if not entry.is_usable or entry.probed is None:
+        return reasons.uplink_trouble(entry)
+    return entry.probed.evidence
+
+
+def paths(state: State, now: Moment, mtu: int) -> tuple[PathStatus, ...]:
+    """Every path, by site and plane. `mtu` is that of the planes' devices."""
+    names = Names(state.intent)
+    return tuple(
+        _path(state, names, site, path, now, mtu)
+        for site, entry in state.sites.items()
+        for path in entry.paths.values()
+    )
+
+
+def _path(
+    state: State, names: "Names", site: SiteName, path: PathState, now: Moment, mtu: int
+) -> PathStatus:
+    plane, estimate = path.plane, path.estimate
+    is_measured = bool(estimate.answered)
+    minute = estimate.minute()
+    recent = estimate.recent()
+    uplink = state.uplinks.get(plane.local)
+    is_attached = uplink is not None and uplink.is_usable
+    word = WORDS[path.liveness] if is_attached or path.liveness is Liveness.UNKNOWN else "down"
+    score = mos(estimate.delay_us, estimate.jitter_us, minute.ratio)
+    return PathStatus(
+        str(PathId(site, plane)),
+        site,
+        str(plane),
+        names.of(PathId(site, plane)),
+        plane_device(plane),
+        word,
+        now.unix(path.since),
+        round(estimate.delay_us) if is_measured else None,
+        round(estimate.jitter_us) if is_measured else None,
+        recent.two_way_ratio if recent.sent else None,
+        _ratio(recent.forward, recent.sent),
+        _ratio(recent.backward, recent.sent),
+        min(4.5, max(1.0, score)) if is_measured else None,
+        path.mtu or mtu,
+        plane in state.layout.shapes[site].metered,
+        path.interval_s,
+        now.age(estimate.at) if is_measured else None,
+    )
+
+
+def _ratio(lost: int, sent: int) -> float | None:
+    return min(1.0, max(0.0, lost / sent)) if sent else None
+
+
+def classes(state: State, now: Moment) -> tuple[ClassStatus, ...]:
+    """Every class toward every site."""
+    places = {
+        (site, plan.name): plan.sla
+        for site, shape in state.layout.shapes.items()
+        for plan in shape.classes
+    }
+    uplinks_of = Names(state.intent)
+    return tuple(
+        ClassStatus(
+            name,
+            site,
+            carriers(uplinks_of, held.assignment),
+            _meets(entry, held, places.get((site, name))),
+            now.unix(held.since),
+            None if held.cause is None else held.cause.value,
+            held.reason,
+        )
+        for site, entry in state.sites.items()
+        for name, held in entry.classes.items()
+    )
+
+
+def _meets(entry: SiteState, held: ClassState, sla: int | None) -> bool | None:
+    """Do all carriers meet the SLA? None while one of them is unmeasured."""
+    found = [entry.paths.get(c.path.plane) for c in held.assignment.carriers]
+    if not found or sla is None:
+        return False if not found else None
+    verdicts = []
+    for path in found:
+        if path is None or not path.estimate.answered or sla >= len(path.verdicts):
+            return None
+        verdicts.append(path.verdicts[sla].violated is None)
+    return all(verdicts)
+
+
+def carriers(names: "Names", assignment: Assignment) -> tuple[CarrierStatus, ...]:
+    return tuple(
+        CarrierStatus(str(c.path), names.of(c.path), c.weight) for c in assignment.carriers
+    )
+
+
+class Names:
+    """What uplinks are called at both ends of a path. Made once for many paths."""
+
+    def __init__(self, intent: Intent) -> None:
+        self._own = {u.slot: u.label for u in intent.uplinks}
+        self._far = {(p.name, u.slot): u.label for p in intent.peers for u in p.uplinks}
+
+    def of(self, path: PathId) -> str:
+        """The labels at both ends: "fibre - cable"."""
+        own = self._own.get(path.plane.local, "?")
+        return f"{own} - {self._far.get((path.site, path.plane.remote), '?')}"
+
+
+def warnings(state: State, now: Moment) -> tuple[WarningStatus, ...]:
+    """What the core warns of."""
+    return tuple(
+        WarningStatus(code, subject, warned.severity.value, warned.text, now.unix(warned.since))
+        for (code, subject), warned in state.warnings.items()
+    )
