@@ -15,7 +15,16 @@ from ipaddress import (
     IPv6Network,
 )
 
-from appliance.contract.ids import ClassName, Label, PathId, Plane, SiteId, SiteName, Slot, UplinkName
+from appliance.contract.ids import (
+    ClassName,
+    Label,
+    PathId,
+    Plane,
+    SiteId,
+    SiteName,
+    Slot,
+    UplinkName,
+)
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface

@@ -1,0 +1,211 @@
+"""What must hold between the keys of a file: names, references, counts, classes and policies.
+
+The checks see the sound parts only. One that could blame a sound part for damage in another does
+nothing while that other part is damaged. Addresses and prefixes are judged in `networks`.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
+
+from appliance.config import schema
+from appliance.config.errors import Finding, Path, pointer_of
+from appliance.config.fields import MAX_SLOT
+from appliance.config.intent import Network, Protocol
+from appliance.config.networks import check_networks
+from appliance.config.scalars import did_you_mean, render_duration
+from appliance.config.validate import Parts
+
+DEFAULT_CLASS = "default"
+MIN_TARGETS = 3
+_WITH_PORTS = frozenset({Protocol.TCP, Protocol.UDP, Protocol.SCTP})
+# A family of addresses that a protocol is confined to.
+_FAMILY = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
+
+
+def check(parts: Parts, own_public_key: str | None = None) -> Iterator[Finding]:
+    """Everything wrong between the parts. The own public key is in no file: give it when known."""
+    yield from _identities(parts, own_public_key)
+    yield from _slots(parts)
+    yield from _health(parts)
+    yield from _classes(parts)
+    yield from _policies(parts)
+    yield from _probing(parts)
+    yield from check_networks(parts)
+
+
+Claims = Iterable[tuple[Path, Hashable]]
+
+
+def _claims(section: str, items: Mapping[int, schema.Section], key: str) -> Claims:
+    get = attrgetter("class_name" if key == "class" else key)
+    return (((section, index, key), get(item)) for index, item in items.items())
+
+
+def _unique(hint: str, *claims: Claims) -> Iterator[Finding]:
+    """A finding for every claim to what an earlier one has."""
+    first: dict[Hashable, Path] = {}
+    for path, value in chain(*claims):
+        if first.setdefault(value, path) is not path:
+            yield Finding(path, f"the same as {pointer_of(first[value])}", hint)
+
+
+def _identities(parts: Parts, own_public_key: str | None) -> Iterator[Finding]:
+    own: list[tuple[Path, str]] = [(("site", "name"), parts.site.name)] if parts.site else []
+    yield from _unique(
+        "every site of the fleet has a name of its own", own, _claims("peers", parts.peers, "name")
+    )
+    own_id: list[tuple[Path, int]] = [(("site", "id"), parts.site.id)] if parts.site else []
+    yield from _unique(
+        "every site of the fleet has an id of its own", own_id, _claims("peers", parts.peers, "id")
+    )
+    yield from _unique(
+        "every site has a key of its own, made at the site",
+        _claims("peers", parts.peers, "public_key"),
+    )
+    for index, peer in parts.peers.items():
+        if peer.public_key == own_public_key:
+            hint = "ask the other site for its public key"
+            yield Finding(("peers", index, "public_key"), "the key of this box itself", hint)
+    yield from _unique("choose another name", _claims("uplinks", parts.uplinks, "name"))
+    yield from _unique("choose another name", _claims("lans", parts.lans, "name"))
+    yield from _unique("choose another name", _claims("classes", parts.classes, "name"))
+    yield from _unique(
+        "a class has one policy: join the two", _claims("policies", parts.policies, "class")
+    )
+    yield from _unique(
+        "every uplink and every LAN has a device of its own",
+        _claims("uplinks", parts.uplinks, "device"),
+        _claims("lans", parts.lans, "device"),
+    )
+
+
+def _slots(parts: Parts) -> Iterator[Finding]:
+    if parts.is_whole("uplinks"):
+        yield from _slots_of(("uplinks",), parts.uplinks.items())
+    for index, peer in parts.peers.items():
+        yield from _slots_of(("peers", index, "uplinks"), enumerate(peer.uplinks))
+
+
+def _slots_of(
+    at: Path, uplinks: Iterable[tuple[int, schema.Uplink | schema.PeerUplink]]
+) -> Iterator[Finding]:
+    first: dict[int, Path] = {}
+    for index, uplink in uplinks:
+        path: Path = (*at, index)
+        if index == MAX_SLOT:
+            yield Finding(path, f"more than {MAX_SLOT} uplinks", f"there are {MAX_SLOT} slots")
+        if uplink.slot is None and index >= MAX_SLOT:
+            continue
+        slot = uplink.slot or index + 1
+        if first.setdefault(slot, path) is not path:
+            message = f"slot {slot} is taken by {pointer_of(first[slot])}"
+            hint = "the slot of an uplink without one is its position; give each its own"
+            yield Finding((*path, "slot"), message, hint)
+
+
+def _health(parts: Parts) -> Iterator[Finding]:
+    for index, uplink in parts.uplinks.items():
+        if uplink.health is None:
+            continue
+        targets = uplink.health.targets
+        path: Path = ("uplinks", index, "health")
+        if len(targets) < MIN_TARGETS:
+            message = f"{len(targets)} of at least {MIN_TARGETS} targets"
+            hint = "one host that is down must not condemn the line"
+            yield Finding((*path, "targets"), message, hint)
+        if uplink.health.quorum > len(targets):
+            message = f"more than the number of targets, {len(targets)}"
+            yield Finding((*path, "quorum"), message, "lower it, or add targets")
+        places = (((*path, "targets", place), target) for place, target in enumerate(targets))
+        yield from _unique("a target counts once", places)
+
+
+def _classes(parts: Parts) -> Iterator[Finding]:
+    first: dict[Hashable, Path] = {}
+    for index, each in parts.classes.items():
+        at: Path = ("classes", index)
+        if index == schema.MAX_CLASSES:
+            message = f"more than {schema.MAX_CLASSES} classes"
+            yield Finding(at, message, "join classes that are steered alike")
+        if each.name == DEFAULT_CLASS:
+            hint = "it exists always and comes last: leave it out and give it a policy"
+            yield Finding((*at, "name"), f"`{DEFAULT_CLASS}` is the class of all other flows", hint)
+        for place, match in enumerate(each.match):
+            path: Path = (*at, "match", place)
+            yield from _match(path, match)
+            earlier = first.setdefault(repr(match), path)
+            if earlier is not path:
+                message = f"takes nothing: the same as {pointer_of(earlier)}"
+                yield Finding(path, message, "the first class that fits takes a flow")
+
+
+def _match(path: Path, match: schema.Match) -> Iterator[Finding]:
+    protocols = frozenset(match.protocol or ())
+    if match.ports is not None and not (protocols and protocols <= _WITH_PORTS):
+        hint = "add `protocol: tcp`, `udp`, `sctp` or several of them, and no other"
+        yield Finding((*path, "ports"), "only tcp, udp and sctp have ports", hint)
+    is_open = match.dscp is None and not protocols and match.ports is None
+    if is_open and _is_every(match.sources) and _is_every(match.destinations):
+        hint = f"state a condition; what no class takes is in `{DEFAULT_CLASS}`"
+        yield Finding(path, "takes every flow, so that no later class gets any", hint)
+    families = _families(match.sources) & _families(match.destinations)
+    if protocols:
+        families &= frozenset().union(*({_FAMILY.get(p)} - {None} or {4, 6} for p in protocols))
+    if not families:
+        yield Finding(path, "takes nothing: IPv4 and IPv6 in one match", "split it into two")
+
+
+def _is_every(prefixes: Sequence[Network] | None) -> bool:
+    return prefixes is None or {4, 6} == {p.version for p in prefixes if p.prefixlen == 0}
+
+
+def _families(prefixes: Sequence[Network] | None) -> frozenset[int]:
+    return frozenset((4, 6)) if prefixes is None else frozenset(p.version for p in prefixes)
+
+
+def _policies(parts: Parts) -> Iterator[Finding]:
+    classes = [*(each.name for each in parts.classes.values()), DEFAULT_CLASS]
+    metered: dict[str, bool] = {}  # label -> all its uplinks are metered
+    for uplink in parts.uplinks.values():
+        label = uplink.label or uplink.name
+        metered[label] = metered.get(label, True) and uplink.metered
+    for index, policy in parts.policies.items():
+        path: Path = ("policies", index)
+        if policy.class_name not in classes and parts.is_whole("classes"):
+            message = f"there is no class `{policy.class_name}`"
+            hint = did_you_mean(policy.class_name, classes)
+            yield Finding((*path, "class"), message, hint)
+        if not parts.is_whole("uplinks") or not parts.is_whole(*path, "tiers"):
+            continue
+        labels = [
+            ((*path, "tiers", place, item), label)
+            for place, tier in enumerate(policy.tiers or ())
+            for item, label in enumerate(tier)
+        ]
+        yield from _unique("a label stands in one tier", labels)
+        for at, label in labels:
+            if label not in metered:
+                message = f"no uplink of this box has the label `{label}`"
+                yield Finding(at, message, did_you_mean(label, metered))
+        used = {label for _, label in labels} & metered.keys() or set(metered)
+        if not policy.metered and used and all(metered[label] for label in used):
+            message = "no uplink may carry the class: all are metered"
+            yield Finding((*path, "metered"), message, "add a label to the tiers, or leave it out")
+
+
+def _probing(parts: Parts) -> Iterator[Finding]:
+    probing, wireguard = parts.probing, parts.wireguard
+    if probing is None or not parts.is_whole("probing"):
+        return
+    for key in ("idle_interval", "metered_interval"):
+        slower = getattr(probing, key)
+        if slower is not None and slower < probing.interval:
+            message = f"{render_duration(slower)} is shorter than `interval`"
+            hint = f"at least {render_duration(probing.interval)}"
+            yield Finding(("probing", key), message, hint)
+    if wireguard is not None and parts.is_whole("wireguard"):
+        base = wireguard.listen_port_base
+        if base < probing.port <= base + 255:
+            message = f"the tunnels listen on {base + 17} to {base + 255}"
+            yield Finding(("probing", "port"), message, "choose a port outside of these")

@@ -1,0 +1,177 @@
+"""One YAML file -> `Intent`, or every reason why not.
+
+`parse_config` is pure. `load_config` reads the one file and nothing else: keys stay where they are,
+in files whose names are relative to the folder of the configuration.
+"""
+
+from pathlib import Path as FilePath
+
+from appliance.config import intent, schema
+from appliance.config.checks import DEFAULT_CLASS, check
+from appliance.config.errors import ConfigError, Finding, Problem
+from appliance.config.intent import Intent
+from appliance.config.migrate import Unsupported, migrate
+from appliance.config.validate import validate
+from appliance.config.yaml import MAX_OCTETS, Document, Unreadable, parse_yaml
+from appliance.contract.ids import ClassName, Label, SiteId, SiteName, Slot, UplinkName
+
+_DEFAULT_INDEX = 15  # fixed, so that its flows keep their mark when classes come and go
+_IDLE_US = 1_000_000
+_METERED_IDLE_US = 500_000
+
+
+def load_config(path: FilePath, own_public_key: str | None = None) -> Intent:
+    """Read a configuration file. Raises ConfigError, also when the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            octets = file.read(MAX_OCTETS + 1)
+    except OSError as error:
+        problem = Problem("", 1, 1, f"cannot be read: {error.strerror or error}")
+        raise ConfigError(str(path), [problem]) from error
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        column = error.start - octets.rfind(b"\n", 0, error.start)
+        problem = Problem("", line, column, "not UTF-8", "save the file as UTF-8")
+        raise ConfigError(str(path), [problem]) from error
+    return parse_config(text, str(path), own_public_key)
+
+
+def parse_config(text: str, name: str, own_public_key: str | None = None) -> Intent:
+    """The intent that a text states. `name` is what errors call the file.
+
+    With the box's own public key given, a peer that has the same key is found too. Raises
+    ConfigError with all problems, in the order of the file.
+    """
+    try:
+        document = parse_yaml(text)
+    except Unreadable as error:
+        raise ConfigError(name, error.problems) from None
+    config, findings = _judge(document, own_public_key)
+    problems = [document.problem(each.path, each.message, each.hint) for each in findings]
+    problems.extend(document.problems)
+    if problems or config is None:
+        raise ConfigError(name, sorted(problems, key=lambda each: (each.line, each.column)))
+    return compile_intent(config)
+
+
+def _judge(
+    document: Document, own_public_key: str | None
+) -> tuple[schema.Config | None, list[Finding]]:
+    if not isinstance(document.value, dict):
+        what = "the file is empty" if document.value is None else "the file is not a mapping"
+        return None, [Finding((), what, f"begin it with `version: {schema.VERSION}`")]
+    try:
+        tree, findings = migrate(document.value)
+    except Unsupported as error:
+        return None, [error.finding]
+    config, parts, wrong = validate(tree, document.broken)
+    return config, [*findings, *wrong, *check(parts, own_public_key)]
+
+
+def compile_intent(config: schema.Config) -> Intent:
+    """A validated and checked configuration with every default filled in."""
+    uplinks = tuple(_uplink(each, index + 1) for index, each in enumerate(config.uplinks))
+    classes = (
+        *(_class(each, index + 1) for index, each in enumerate(config.classes)),
+        intent.TrafficClass(ClassName(DEFAULT_CLASS), _DEFAULT_INDEX, ()),
+    )
+    policies = {policy.class_name: policy for policy in config.policies}
+    unstated = tuple((label,) for label in dict.fromkeys(uplink.label for uplink in uplinks))
+    return Intent(
+        site=SiteName(config.site.name),
+        site_id=SiteId(config.site.id),
+        overlay=config.fleet.overlay,
+        uplinks=uplinks,
+        lans=tuple(intent.Lan(each.name, each.device, tuple(each.address)) for each in config.lans),
+        peers=tuple(_peer(each) for each in config.peers),
+        classes=classes,
+        policies=tuple(_policy(each.name, policies.get(each.name), unstated) for each in classes),
+        probing=_probing(config.probing),
+        listen_port_base=config.wireguard.listen_port_base,
+        private_key_file=config.wireguard.private_key_file,
+    )
+
+
+def _uplink(uplink: schema.Uplink, position: int) -> intent.Uplink:
+    static = tuple(address for address in uplink.address if address is not None)
+    health = uplink.health
+    return intent.Uplink(
+        name=UplinkName(uplink.name),
+        slot=Slot(uplink.slot or position),
+        label=Label(uplink.label or uplink.name),
+        device=uplink.device,
+        method=intent.Method.STATIC if static else intent.Method.DHCP,
+        addresses=static,
+        gateways=tuple(uplink.gateway),
+        metered=uplink.metered,
+        weight=uplink.weight,
+        targets=tuple(health.targets) if health else (),
+        quorum=health.quorum if health else 1,
+    )
+
+
+def _peer(peer: schema.Peer) -> intent.Peer:
+    return intent.Peer(
+        name=SiteName(peer.name),
+        site_id=SiteId(peer.id),
+        public_key=peer.public_key,
+        uplinks=tuple(
+            intent.PeerUplink(
+                slot=Slot(each.slot or index + 1),
+                label=Label(each.label),
+                endpoints=tuple(each.endpoint),
+                metered=each.metered,
+            )
+            for index, each in enumerate(peer.uplinks)
+        ),
+        prefixes=tuple(peer.prefixes),
+        preshared_key_file=peer.preshared_key_file,
+    )
+
+
+def _class(each: schema.TrafficClass, index: int) -> intent.TrafficClass:
+    return intent.TrafficClass(
+        name=ClassName(each.name),
+        index=index,
+        matches=tuple(
+            intent.Match(
+                dscp=tuple(match.dscp or ()),
+                protocols=tuple(match.protocol or ()),
+                ports=tuple(match.ports or ()),
+                sources=tuple(match.sources or ()),
+                destinations=tuple(match.destinations or ()),
+            )
+            for match in each.match
+        ),
+    )
+
+
+def _policy(
+    name: ClassName, policy: schema.Policy | None, unstated: tuple[tuple[Label, ...], ...]
+) -> intent.Policy:
+    if policy is None:
+        return intent.Policy(name, unstated)
+    tiers = tuple(tuple(Label(label) for label in tier) for tier in policy.tiers or ())
+    return intent.Policy(
+        class_name=name,
+        tiers=tiers or unstated,
+        sla=intent.Sla(policy.sla.loss, policy.sla.delay, policy.sla.jitter, policy.sla.mos),
+        mode=policy.mode,
+        fallback=policy.fallback,
+        metered=policy.metered,
+        hold_s=policy.hold / 1e6,
+    )
+
+
+def _probing(probing: schema.Probing) -> intent.Probing:
+    idle_us = probing.idle_interval or max(_IDLE_US, probing.interval)
+    metered_us = probing.metered_interval or max(_METERED_IDLE_US, probing.interval)
+    return intent.Probing(
+        interval_s=probing.interval / 1e6,
+        idle_interval_s=idle_us / 1e6,
+        metered_interval_s=metered_us / 1e6,
+        key_file=probing.key_file,
+        port=probing.port,
+    )

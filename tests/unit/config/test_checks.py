@@ -1,0 +1,276 @@
+"""What must hold between keys: names, references, counts, classes and policies."""
+
+import pytest
+
+from appliance.config.load import parse_config
+from tests.unit.config.files import KEYS, SOUND, changed, problems_of
+
+
+def _said(text: str, own_public_key: str | None = None) -> list[str]:
+    return [
+        f"{problem.pointer}: {problem.message} ({problem.hint})"
+        for problem in problems_of(text, own_public_key)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "name: branch-b",
+            "name: cloud",
+            "/peers/1/name: the same as /peers/0/name "
+            "(every site of the fleet has a name of its own)",
+        ),
+        (
+            "name: cloud",
+            "name: branch-a",
+            "/peers/0/name: the same as /site/name (every site of the fleet has a name of its own)",
+        ),
+        (
+            "id: 3",
+            "id: 2",
+            "/peers/1/id: the same as /peers/0/id (every site of the fleet has an id of its own)",
+        ),
+        (
+            "id: 3",
+            "id: 1",
+            "/peers/1/id: the same as /site/id (every site of the fleet has an id of its own)",
+        ),
+        (
+            KEYS[1],
+            KEYS[0],
+            "/peers/1/public_key: the same as /peers/0/public_key "
+            "(every site has a key of its own, made at the site)",
+        ),
+        (
+            "name: lte,",
+            "name: fibre, label: lte,",
+            "/uplinks/1/name: the same as /uplinks/0/name (choose another name)",
+        ),
+        (
+            "  - {name: office, device: lan0,",
+            "  - {name: office, device: lan1, address: 192.168.9.1/24}\n"
+            "  - {name: office, device: lan0,",
+            "/lans/1/name: the same as /lans/0/name (choose another name)",
+        ),
+        (
+            "classes:\n",
+            "classes:\n  - {name: voice, match: [{dscp: cs5}]}\n",
+            "/classes/1/name: the same as /classes/0/name (choose another name)",
+        ),
+        (
+            "policies:\n",
+            "policies:\n  - {class: voice}\n",
+            "/policies/1/class: the same as /policies/0/class "
+            "(a class has one policy: join the two)",
+        ),
+        (
+            "device: wwan0",
+            "device: eth0",
+            "/uplinks/1/device: the same as /uplinks/0/device "
+            "(every uplink and every LAN has a device of its own)",
+        ),
+        (
+            "device: lan0",
+            "device: eth0",
+            "/lans/0/device: the same as /uplinks/0/device "
+            "(every uplink and every LAN has a device of its own)",
+        ),
+        (
+            "device: wwan0,",
+            "device: wwan0, slot: 1,",
+            "/uplinks/1/slot: slot 1 is taken by /uplinks/0 "
+            "(the slot of an uplink without one is its position; give each its own)",
+        ),
+        (
+            "{label: lte}]",
+            "{label: lte, slot: 1}]",
+            "/peers/1/uplinks/1/slot: slot 1 is taken by /peers/1/uplinks/0 "
+            "(the slot of an uplink without one is its position; give each its own)",
+        ),
+        (
+            "dns 192.0.2.53 example.net, ",
+            "",
+            "/uplinks/0/health/targets: 2 of at least 3 targets "
+            "(one host that is down must not condemn the line)",
+        ),
+        (
+            "quorum: 2",
+            "quorum: 4",
+            "/uplinks/0/health/quorum: more than the number of targets, 3 "
+            "(lower it, or add targets)",
+        ),
+        (
+            "targets: [icmp 192.0.2.1,",
+            "targets: [icmp 192.0.2.1, icmp 192.0.2.1,",
+            "/uplinks/0/health/targets/1: the same as /uplinks/0/health/targets/0 "
+            "(a target counts once)",
+        ),
+        (
+            "classes:\n",
+            "classes:\n  - {name: default, match: [{dscp: cs5}]}\n",
+            "/classes/0/name: `default` is the class of all other flows "
+            "(it exists always and comes last: leave it out and give it a policy)",
+        ),
+        (
+            "[{dscp: ef}]",
+            "[{dscp: ef}, {}]",
+            "/classes/0/match/1: takes every flow, so that no later class gets any "
+            "(state a condition; what no class takes is in `default`)",
+        ),
+        (
+            "[{dscp: ef}]",
+            '[{from: [0.0.0.0/0, "::/0"]}]',
+            "/classes/0/match/0: takes every flow, so that no later class gets any "
+            "(state a condition; what no class takes is in `default`)",
+        ),
+        (
+            "[{dscp: ef}]",
+            "[{from: 192.0.2.0/24, to: 2001:db8::/32}]",
+            "/classes/0/match/0: takes nothing: IPv4 and IPv6 in one match (split it into two)",
+        ),
+        (
+            "[{dscp: ef}]",
+            "[{protocol: icmp, to: 2001:db8::/32}]",
+            "/classes/0/match/0: takes nothing: IPv4 and IPv6 in one match (split it into two)",
+        ),
+        (
+            "[{dscp: ef}]",
+            "[{dscp: ef}, {dscp: 46}]",
+            "/classes/0/match/1: takes nothing: the same as /classes/0/match/0 "
+            "(the first class that fits takes a flow)",
+        ),
+        (
+            "[{dscp: ef}]",
+            "[{ports: 53}]",
+            "/classes/0/match/0/ports: only tcp, udp and sctp have ports "
+            "(add `protocol: tcp`, `udp`, `sctp` or several of them, and no other)",
+        ),
+        (
+            "[{dscp: ef}]",
+            "[{protocol: [udp, esp], ports: 53}]",
+            "/classes/0/match/0/ports: only tcp, udp and sctp have ports "
+            "(add `protocol: tcp`, `udp`, `sctp` or several of them, and no other)",
+        ),
+        (
+            "class: voice",
+            "class: voise",
+            "/policies/0/class: there is no class `voise` (did you mean `voice`?)",
+        ),
+        (
+            "tiers: [fibre, lte]",
+            "tiers: [fiber, lte]",
+            "/policies/0/tiers/0: no uplink of this box has the label `fiber` "
+            "(did you mean `fibre`?)",
+        ),
+        (
+            "tiers: [fibre, lte]",
+            "tiers: [[fibre, lte], fibre]",
+            "/policies/0/tiers/1: the same as /policies/0/tiers/0/0 (a label stands in one tier)",
+        ),
+        (
+            "tiers: [fibre, lte]",
+            "tiers: [lte]\n    metered: false",
+            "/policies/0/metered: no uplink may carry the class: all are metered "
+            "(add a label to the tiers, or leave it out)",
+        ),
+        (
+            "interval: 50 ms",
+            "interval: 2 s, idle_interval: 1 s",
+            "/probing/idle_interval: 1 s is shorter than `interval` (at least 2 s)",
+        ),
+        (
+            "interval: 50 ms",
+            "metered_interval: 20 ms",
+            "/probing/metered_interval: 20 ms is shorter than `interval` (at least 50 ms)",
+        ),
+        (
+            "interval: 50 ms",
+            "port: 52075",
+            "/probing/port: the tunnels listen on 51837 to 52075 (choose a port outside of these)",
+        ),
+    ],
+)
+def test_a_fault_is_named(old: str, new: str, said: str) -> None:
+    assert _said(changed(old, new)) == [said]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("name: lte,", "name: lte, label: fibre, slot: 15,"),
+        ("tiers: [fibre, lte]", "tiers: [[fibre, lte]]"),
+        ("tiers: [fibre, lte]", "tiers: [[fibre], [lte]]\n    metered: false"),
+        ("    tiers: [fibre, lte]\n", "    metered: false\n"),
+        ("[{dscp: ef}]", "[{protocol: [icmp, icmpv6], to: 2001:db8::/32}]"),
+        ("[{dscp: ef}]", "[{protocol: [icmp, udp], to: 2001:db8::/32}]"),
+        ("[{dscp: ef}]", '[{from: [0.0.0.0/0, "::/0"], dscp: ef}]'),
+        ("[{dscp: ef}]", "[{from: 0.0.0.0/0}]"),
+        ("[{dscp: ef}]", "[{from: [192.0.2.0/24, 2001:db8::/32], to: 2001:db8::/32}]"),
+        ("[{dscp: ef}]", "[{protocol: [tcp, udp, sctp], ports: [53, 80-90]}]"),
+        ("class: voice", "class: default"),
+        ("interval: 50 ms", "interval: 2 s"),
+        ("interval: 50 ms", "port: 52076"),
+        ("interval: 50 ms", "port: 51820"),
+        ("quorum: 2", "quorum: 3"),
+    ],
+)
+def test_what_is_no_fault(old: str, new: str) -> None:
+    text = changed(old, new)
+    if "label: fibre" in new:
+        text = changed("tiers: [fibre, lte]", "tiers: [fibre]", text)
+    parse_config(text, "box.yaml")
+
+
+def test_the_own_key_as_a_peer_is_found_when_it_is_known() -> None:
+    assert _said(SOUND, KEYS[1]) == [
+        "/peers/1/public_key: the key of this box itself (ask the other site for its public key)"
+    ]
+
+
+def test_more_uplinks_than_slots() -> None:
+    more = "".join(f"  - {{name: u{n}, device: d{n}, address: dhcp}}\n" for n in range(13))
+    parse_config(changed("lans:\n", more + "lans:\n"), "box.yaml")
+    more += "  - {name: u13, device: d13, address: dhcp}\n"
+    assert _said(changed("lans:\n", more + "lans:\n")) == [
+        "/uplinks/15: more than 15 uplinks (there are 15 slots)"
+    ]
+
+
+def test_more_uplinks_of_a_peer_than_slots() -> None:
+    more = ", ".join("{label: lte}" for _ in range(15))
+    assert _said(changed("{label: lte}]", more + "]")) == [
+        "/peers/1/uplinks/15: more than 15 uplinks (there are 15 slots)"
+    ]
+
+
+def test_more_classes_than_marks() -> None:
+    more = "".join(f"  - {{name: c{n}, match: [{{dscp: {n}}}]}}\n" for n in range(13))
+    parse_config(changed("policies:\n", more + "policies:\n"), "box.yaml")
+    more += "  - {name: c13, match: [{dscp: 13}]}\n"
+    assert _said(changed("policies:\n", more + "policies:\n")) == [
+        "/classes/14: more than 14 classes (join classes that are steered alike)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "pointer"),
+    [
+        ("name: fibre\n", "name: Fibre\n", "/uplinks/0/name"),
+        ("name: fibre\n", "name: fibre\n    label: *other\n", "/uplinks/0/label"),
+        ("name: lte,", "name: lte, slot: 16,", "/uplinks/1/slot"),
+        ("- name: voice\n", "- name:\n", "/classes/0/name"),
+        ("[fibre, lte]\n", "[LTE]\n    metered: false\n", "/policies/0/tiers/0"),
+        ('[203.0.113.1, "fe80::1"]', "here", "/uplinks/0/gateway"),
+        ("interval: 50 ms", "interval: 20 s, idle_interval: 20 ms", "/probing/interval"),
+        (
+            "{interval: 50 ms}",
+            "{port: 51900}\nwireguard: {listen_port_base: 70000}",
+            "/wireguard/listen_port_base",
+        ),
+    ],
+)
+def test_damage_in_one_part_is_not_blamed_on_another(old: str, new: str, pointer: str) -> None:
+    (problem,) = problems_of(changed(old, new))
+    assert problem.pointer == pointer
