@@ -199,11 +199,20 @@ class Lab:
 
     def __init__(self, report: Report, *, seed: int = 1) -> None:
         self.report = report
-        self.seed = seed  # of all random impairments created from now on
+        self.seed = seed  # of all random impairments
+        self._machines: list[Machine] = []
+        self._begin()
+
+    def start_over(self, *, seed: int) -> None:
+        """Remove the whole world and begin an empty one: for stories that repeat with seeds."""
+        self.close()
+        self.seed = seed
+        self._begin()
+
+    def _begin(self) -> None:
         self.lan_numbers = itertools.count(1)
         self._host_numbers = itertools.count(1)
         self._ports = itertools.count(5201)
-        self._machines: list[Machine] = []
         self.internet = self.add(Internet())
 
     # -- building ------------------------------------------------------------------------------

@@ -227,8 +227,8 @@ class Uplink:
             )
             self._internet.ip(f"addr add {self.public.gateway4} dev {self.core_device}", route6)
             self.provider.nft(
-                "table ip lab_nat { chain post { type nat hook postrouting priority 100\n"
-                'oifname "core" masquerade\n} }'
+                "table ip lab_nat { chain post { type nat hook postrouting priority srcnat;"
+                'oifname "core" masquerade; }; }'
             )
         else:
             inner = IPv4Network(f"10.255.{n}.0/30")
