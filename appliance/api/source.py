@@ -1,0 +1,48 @@
+"""What the API needs from the supervisor. The API decides nothing and keeps nothing."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from appliance.api.feed import Subscription
+from appliance.config.intent import Intent
+from appliance.contract.decision import History, Why
+from appliance.contract.ids import ClassName, SiteName
+from appliance.contract.status import Reloaded, Status
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """Which moves to tell. None asks for all."""
+
+    limit: int = 100  # the newest so many
+    class_name: ClassName | None = None
+    site: SiteName | None = None
+    since: float | None = None  # seconds since 1970
+
+
+class StatusSource(Protocol):
+    """Implemented by the supervisor; called on its event loop."""
+
+    def status(self) -> Status:
+        """Everything, as of now."""
+
+    def why(self, class_name: ClassName, site: SiteName) -> Why:
+        """The candidates of a class toward a site. Raises UnknownName."""
+
+    async def history(self, query: HistoryQuery) -> History:
+        """Moves from the recorder, the newest last. Empty when the recorder cannot be read."""
+
+    async def plan_text(self, *, dry_run: bool, candidate: Intent | None) -> tuple[str, ...]:
+        """Commands: the whole plan, or (dry run) what is outstanding in the kernel.
+
+        With a candidate: of the plan that this configuration would have. Nothing is applied.
+        """
+
+    def subscribe(self) -> Subscription:
+        """Changes from now on."""
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration file again. Raises ConfigError, after which the old one holds."""
+
+    async def metrics(self) -> bytes:
+        """Prometheus text exposition format 0.0.4."""

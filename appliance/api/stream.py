@@ -1,0 +1,71 @@
+"""Server-sent events (HTML Living Standard, section 9.2): the status, then every change of it."""
+
+import asyncio
+
+from aiohttp import web
+
+from appliance.api.feed import Overrun, Subscription
+from appliance.api.problems import ApiError, Kind
+from appliance.api.routes import EVENT_STREAM
+from appliance.api.source import StatusSource
+from appliance.contract.codec import encode
+
+STREAMS: web.AppKey[set[Subscription]] = web.AppKey("streams", set)
+STREAMS_AT_MOST = 16
+KEEPALIVE_S = 15.0  # a comment line shows both ends that the other is there
+WRITE_TIMEOUT_S = 15.0  # a listener that does not read this long is gone
+
+
+async def stream_events(source: StatusSource, request: web.Request) -> web.StreamResponse:
+    """Answer with events until the client leaves, falls behind or the server stops."""
+    streams = request.app[STREAMS]
+    if len(streams) >= STREAMS_AT_MOST:
+        raise ApiError(Kind.TOO_MANY_STREAMS, f"{STREAMS_AT_MOST} are open.")
+    changes = source.subscribe()  # before the status is read: no change falls in between
+    streams.add(changes)
+    try:
+        response = web.StreamResponse(headers={"Cache-Control": "no-store"})
+        response.content_type = EVENT_STREAM
+        await response.prepare(request)
+        try:
+            await _send(response, _event("status", encode(source.status())))
+            await _follow(changes, response)
+        except (TimeoutError, ConnectionError):  # the client reads no more, or is gone
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+    finally:
+        streams.discard(changes)
+        changes.close()
+
+
+async def _follow(changes: Subscription, response: web.StreamResponse) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(KEEPALIVE_S):
+                change = await anext(changes)
+        except TimeoutError:
+            await _send(response, b": still here\n\n")
+        except Overrun:
+            await _send(response, _event("overrun", b"{}"))
+            return
+        except StopAsyncIteration:
+            return
+        else:
+            await _send(response, _event("change", encode(change)))
+
+
+async def _send(response: web.StreamResponse, octets: bytes) -> None:
+    async with asyncio.timeout(WRITE_TIMEOUT_S):
+        await response.write(octets)
+
+
+def _event(name: str, data: bytes) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), data)  # our JSON has no line breaks
+
+
+async def end_streams(app: web.Application) -> None:
+    """Let every stream end, so that the server can stop."""
+    streams = app[STREAMS]
+    for changes in tuple(streams):
+        changes.end()
