@@ -32,12 +32,10 @@ from appliance.plan.plan import (
     WireguardPeer,
 )
 
-_MISSING = {
-    Kind.DEVICE: errno.ENODEV,
-    Kind.LINK: errno.ENODEV,
-    Kind.WIREGUARD: errno.ENODEV,
-    Kind.PEER: errno.ENODEV,
-}
+_MISSING = {Kind.DEVICE: errno.ENODEV}
+# These know no difference between adding and changing.
+_ONLY_SET = SHARED | {Kind.WIREGUARD, Kind.PEER, Kind.FILTER}
+_ON_DEVICE = frozenset({Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS})
 _STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})
 
 
@@ -89,6 +87,13 @@ class FakeKernel:
 
     # What somebody else does, by hand or by pulling a plug.
 
+    def put_foreign(self, key: Key, item: Item) -> None:
+        self.foreign[key] = item
+
+    def drift(self, key: Key) -> None:
+        """Somebody changes a table of ours."""
+        self.owned[key] = Filter("drifted")
+
     def remove(self, key: Key) -> None:
         """Take one object of ours away as a person would, with everything that goes with it."""
         self._remove(key)
@@ -127,11 +132,11 @@ class FakeKernel:
             raise Crash
         match op:
             case Add(key, item):
-                if key.kind not in SHARED and (key in self.owned or key in self.foreign):
+                if key.kind not in _ONLY_SET and (key in self.owned or key in self.foreign):
                     raise KernelError(op, errno.EEXIST)
                 self._put(op, key, item)
             case Change(key, _, item):
-                if key.kind not in SHARED and key not in self.owned:
+                if key.kind not in _ONLY_SET and key not in self.owned:
                     raise KernelError(op, _MISSING.get(key.kind, errno.ENOENT))
                 self._put(op, key, item)
             case Delete(key, _):
@@ -151,6 +156,8 @@ class FakeKernel:
             self.sysctls[name] = item.value
         else:
             self.owned[key] = self._learned(key, item)
+            if isinstance(item, Device) and not item.is_up:
+                self._cascade_down(name)
 
     def _learned(self, key: Key, item: Item) -> Item:
         """A peer keeps the endpoint that it was last heard from."""
@@ -200,8 +207,14 @@ class FakeKernel:
             self._cascade_nexthop(int(key.ident[0]))
 
     def _cascade_device(self, name: str) -> None:
-        on_device = (Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS)
-        self._drop(lambda k, _: k.kind in on_device and k.ident[0] == name)
+        self._drop(lambda k, _: k.kind in _ON_DEVICE and k.ident[0] == name)
+        self._cascade_down(name)
+
+    def _cascade_down(self, name: str) -> None:
+        """A device that is set down keeps its IPv4 addresses only, and no way through it."""
+        self._drop(
+            lambda k, _: k.kind is Kind.ADDRESS and k.ident[0] == name and ":" in str(k.ident[1])
+        )
         self._drop(lambda _, i: isinstance(i, Route) and i.device == name)
         for key, item in list(self.owned.items()):
             if isinstance(item, Nexthop) and item.device == name:

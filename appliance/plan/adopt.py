@@ -11,7 +11,7 @@ from appliance.config.intent import Intent, Peer, TrafficClass, planes
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName
 from appliance.core.steering import Assignment, Carrier, Steering
 from appliance.plan.plan import Key, Kind, Nexthop, NexthopGroup, Observed, Route
-from appliance.plan.steer import FAMILIES, METRIC
+from appliance.plan.steer import FAMILIES, METRIC, PLANE_MTU
 
 
 def steering_from(intent: Intent, observed: Observed) -> Steering:
@@ -28,7 +28,8 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
                 route = observed.get(key)
                 if isinstance(route, Route):
                     assignments[each.name, peer.name] = Assignment(
-                        _carriers(peer.name, route, observed, hops), route.mtu
+                        _carriers(peer.name, route, observed, hops),
+                        None if route.mtu == PLANE_MTU else route.mtu,
                     )
                     break
     return Steering(MappingProxyType(assignments), MappingProxyType(_detours(intent, observed)))

@@ -31,11 +31,9 @@ from appliance.plan.plan import (
     Wireguard,
     WireguardPeer,
 )
-from appliance.plan.steer import METRIC
+from appliance.plan.steer import METRIC, PLANE_MTU
 
 MANAGEMENT_DEVICE = f"{DEVICE_PREFIX}mgmt"
-# 1500 octets less IPv6 (40), UDP (8) and WireGuard's header and tag (32): fits either underlay.
-PLANE_MTU = 1420
 MANAGEMENT_MTU = 1500
 KEEPALIVE_S = 25  # the shortest UDP mapping that NATs keep is about 30 s (RFC 4787, REQ-5)
 MAIN_TABLE = 254

@@ -24,6 +24,8 @@ from appliance.plan.plan import Item, Key, Kind, Nexthop, NexthopGroup, Op, Rout
 # One explicit metric for both families: unset, IPv4 reads 0 and IPv6 reads 1024.
 METRIC = 100
 FAMILIES = (4, 6)
+# 1500 octets less IPv6 (40), UDP (8) and WireGuard's header and tag (32): fits either underlay.
+PLANE_MTU = 1420
 WEIGHT_LIMIT = 256  # of a member of a nexthop group
 UNREACHABLE = Route()
 
@@ -130,7 +132,10 @@ class Steerer:
             return UNREACHABLE  # the class is closed toward this site
         # What the box itself sends must not bear a plane's address: that would tie it to the plane.
         # IPv4 has no such address: naming a LAN's would lose the routes together with that LAN.
-        return Route(nexthop=hop, source=self._source if family == 6 else None, mtu=mtu)
+        # The MTU is always said: an IPv4 route by nexthop id without metrics takes those of another
+        # such route in its table (kernel 6.12, fib_find_info_nh does not compare them).
+        source = self._source if family == 6 else None
+        return Route(nexthop=hop, source=source, mtu=mtu or PLANE_MTU)
 
 
 def steering_ops(intent: Intent, before: Steering, after: Steering) -> tuple[Op, ...]:

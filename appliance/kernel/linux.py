@@ -1,0 +1,207 @@
+"""The real kernel of this network namespace.
+
+Observes and applies, decides nothing, and remembers nothing that counts: who holds it may be
+killed at any instruction.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Collection, Sequence
+from itertools import groupby
+
+from appliance.kernel import listing
+from appliance.kernel import rtnetlink as rt
+from appliance.kernel.kernel import KernelError
+from appliance.kernel.keys import Keys
+from appliance.kernel.netlink import InterruptedDumpError, Netlink
+from appliance.kernel.nft import Nftables
+from appliance.kernel.sysctl import read_sysctl, write_sysctl
+from appliance.kernel.wireguard import WireguardNetlink
+from appliance.plan.plan import (
+    SHARED,
+    Change,
+    Delete,
+    Device,
+    Item,
+    Key,
+    Kind,
+    Observed,
+    Op,
+    Sysctl,
+)
+
+_STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})
+_WIREGUARD = frozenset({Kind.WIREGUARD, Kind.PEER})
+_SYSCTLS = frozenset({Kind.SYSCTL, Kind.FORWARDING})
+# A change of a rule adds one and deletes one. Cut short before, it finds half of that done.
+_CUT_SHORT = rt.ABSENT | {errno.EEXIST}
+_SLICE = 128  # operations between two breaths of the event loop
+_DUMP_TRIES = 5
+
+
+class LinuxKernel:
+    """Everything that we do to the kernel. Needs CAP_NET_ADMIN; see `Kernel` for the contract."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._steering = Netlink(socket.NETLINK_ROUTE)  # apart, so that a dump delays no move
+        self._netlink = Netlink(socket.NETLINK_ROUTE)
+        self._wireguard = WireguardNetlink(keys)
+        self._nftables = Nftables()
+        self._is_safe = False
+        self._turn = asyncio.Lock()
+
+    def close(self) -> None:
+        """Let go. Nothing in the kernel changes."""
+        self._steering.close()
+        self._netlink.close()
+        self._wireguard.close()
+        self._nftables.close()
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """By these a netlink listener knows our own changes."""
+        return frozenset({self._steering.port, self._netlink.port})
+
+    async def observe(self, wanted: Collection[Key]) -> Observed:
+        async with self._turn:
+            try:
+                return await self._observe(frozenset(wanted))
+            except OSError as error:
+                raise KernelError(None, error.errno or 0, str(error.strerror)) from error
+
+    async def apply(self, ops: Sequence[Op]) -> None:
+        ours = (op for op in ops if not (isinstance(op, Delete) and op.key.kind in SHARED))
+        async with self._turn:
+            for (kind, _), group in groupby(ours, key=_batch):
+                batch = list(group)
+                if kind is Kind.FILTER:
+                    for op in batch:
+                        await self._nftables.apply(op)
+                    continue
+                for start in range(0, len(batch), _SLICE):
+                    self._apply(kind, batch[start : start + _SLICE])
+                    await asyncio.sleep(0)
+
+    def steer(self, ops: Sequence[Op]) -> None:
+        for (is_delete, is_steering), group in groupby(ops, key=_turning):
+            batch = list(group)
+            if not is_steering:
+                raise KernelError(batch[0], errno.EOPNOTSUPP, "not a matter of steering")
+            # What is left over goes in a second batch: not if what replaces it was refused.
+            self._route(self._steering, batch, is_delete)
+
+    def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
+        return self._nftables.read_counters(names)
+
+    # Applying
+
+    def _apply(self, kind: Kind, batch: list[Op]) -> None:
+        if kind in _SYSCTLS:
+            for op in batch:
+                _set_sysctl(op)
+        elif kind in _WIREGUARD:
+            try:
+                refused = self._wireguard.apply(batch)
+            except OSError as error:
+                raise KernelError(batch[0], error.errno or 0, str(error.strerror)) from error
+            if refused is not None:
+                raise KernelError(*refused)
+        else:
+            self._route(self._netlink, batch, isinstance(batch[0], Delete))
+
+    def _route(self, netlink: Netlink, batch: Sequence[Op], is_delete: bool) -> None:
+        encoded: list[bytes] = []
+        owners: list[Op] = []
+        if not self._is_safe:
+            # The first IPv4 route of a boot by nexthop id crashes kernel 6.12 while `lo` is down.
+            netlink.send([rt.link_up("lo")])
+            self._is_safe = True
+        for op in batch:
+            try:
+                found = rt.encode(op)
+            except OSError as error:  # the device is not there
+                if not is_delete:
+                    raise KernelError(op, errno.ENODEV, str(error.strerror)) from error
+                continue
+            encoded += found
+            owners += [op] * len(found)
+        for refusal in netlink.send(encoded):
+            op = owners[refusal.place]
+            if is_delete and refusal.errno in rt.ABSENT:
+                continue
+            if refusal.errno in _CUT_SHORT and isinstance(op, Change) and op.key.kind is Kind.RULE:
+                continue
+            raise KernelError(op, refusal.errno, refusal.detail)
+
+    # Observing
+
+    async def _observe(self, wanted: frozenset[Key]) -> Observed:
+        found: dict[Key, Item] = {}
+        names: dict[int, str] = {}
+        async for payload in self._dump(rt.GETLINK, rt.LINK_HEADER.pack(0, 0, 0, 0, 0)):
+            seen = listing.link(payload)
+            names[seen.ifindex] = seen.name
+            key, item = listing.link_item(seen)
+            if isinstance(item, Device) or key in wanted:
+                found[key] = item
+        for key in wanted:
+            if key.kind in _SYSCTLS and (value := read_sysctl(str(key.ident[0]))) is not None:
+                found[key] = Sysctl(value)
+        for key, item in list(found.items()):
+            if isinstance(item, Device) and item.kind == "wireguard":
+                found.update(self._wireguard.observe(str(key.ident[0])))
+                await asyncio.sleep(0)
+        async for payload in self._dump(rt.GETADDR, rt.ADDRESS_HEADER.pack(0, 0, 0, 0, 0)):
+            key, address, is_ours = listing.address(payload, names)
+            if is_ours or key in wanted:
+                found[key] = address
+        async for payload in self._dump(rt.GETNEXTHOP, rt.NEXTHOP_HEADER.pack(0, 0, 0, 0)):
+            if (hop := listing.nexthop(payload, names)) is not None:
+                found[hop[0]] = hop[1]
+        for family in rt.FAMILIES:
+            async for payload in self._dump(rt.GETROUTE, listing.route_request(family)):
+                if (route := listing.route(payload, names)) is not None:
+                    found[route[0]] = route[1]
+        for family in rt.FAMILIES.values():
+            request = rt.RULE_HEADER.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            rules = [payload async for payload in self._dump(rt.GETRULE, request)]
+            found.update(listing.each_rule(iter(rules)))
+        found.update(await self._nftables.observe())
+        return found
+
+    async def _dump(self, kind: int, request: bytes) -> AsyncIterator[bytes]:
+        """Everything of one kind, pausing between reads; anew when it changed meanwhile."""
+        for attempt in range(_DUMP_TRIES):
+            try:
+                parts: list[bytes] = []
+                for part in self._netlink.dump(kind, request):
+                    parts += part
+                    await asyncio.sleep(0)
+            except InterruptedDumpError:
+                if attempt == _DUMP_TRIES - 1:
+                    raise
+                continue
+            for number, payload in enumerate(parts, 1):
+                yield payload
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
+            return
+
+
+def _batch(op: Op) -> tuple[Kind, bool]:
+    """Operations that may travel together: when one is refused, its neighbours may be done."""
+    return op.key.kind, isinstance(op, Delete)
+
+
+def _turning(op: Op) -> tuple[bool, bool]:
+    return isinstance(op, Delete), op.key.kind in _STEERING
+
+
+def _set_sysctl(op: Op) -> None:
+    if not isinstance(op.item, Sysctl):
+        raise ValueError(op.key.kind)
+    try:
+        write_sysctl(str(op.key.ident[0]), op.item.value)
+    except OSError as error:
+        raise KernelError(op, error.errno or 0, str(error.strerror)) from error

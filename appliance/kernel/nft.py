@@ -1,0 +1,145 @@
+"""Our nftables tables: loaded whole by `nft`, observed with their drift, counters read directly.
+
+Drift is seen without remembering anything: after a load the table is listed, and the digests of its
+source and of its listing are put into a comment inside it, the seal. A listing that no longer fits
+its seal was changed by somebody. `nft` is never on the failover path.
+"""
+
+import errno
+import struct
+from collections.abc import Sequence
+from hashlib import sha256
+
+from appliance.config.addressing import NFT_TABLE
+from appliance.kernel.kernel import KernelError
+from appliance.kernel.netlink import Netlink, attribute, attributes, message
+from appliance.kernel.process import ProcessError, run
+from appliance.plan.plan import Delete, Filter, Key, Kind, Op
+
+DRIFTED = Filter("drifted")
+_FAMILIES = ("inet", "netdev")
+_SEAL = "seal"
+_LOAD_TIMEOUT_S = 60.0  # a hub's counters are thousands of objects
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_GET_GENERATION, _GET_OBJECT = _SUBSYSTEM | 16, _SUBSYSTEM | 19
+_MESSAGE = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
+_NETDEV = 5  # NFPROTO_NETDEV
+_GENERATION_ID = 1
+_OBJECT_TABLE, _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA = 1, 2, 3, 4
+_COUNTER = struct.pack(">I", 1)  # NFT_OBJECT_COUNTER
+_COUNTER_PACKETS = 2
+
+
+class Nftables:
+    """Loads, observes and counts."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(_NETLINK_NETFILTER)
+        self._seen: tuple[int, dict[Key, Filter]] | None = None  # at this generation
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    async def observe(self) -> dict[Key, Filter]:
+        """Our tables. Listed only when any table of the box changed since the last time."""
+        generation = self._generation()
+        if self._seen is not None and self._seen[0] == generation:
+            return dict(self._seen[1])
+        found: dict[Key, Filter] = {}
+        for family in _FAMILIES:
+            listing = await _listing(family)
+            if listing is not None:
+                found[Key(Kind.FILTER, (family, NFT_TABLE))] = _observed(listing)
+        self._seen = (generation, found)
+        return dict(found)
+
+    async def apply(self, op: Op) -> None:
+        """Load or remove a whole table. Raises KernelError."""
+        family, name = str(op.key.ident[0]), str(op.key.ident[1])
+        # Naming the table first makes deleting it right whether or not it is there.
+        script = f"table {family} {name}\ndelete table {family} {name}\n"
+        if isinstance(op, Delete) or not isinstance(op.item, Filter):
+            await _nft(op, script)
+            return
+        await _nft(op, script + op.item.text)
+        listing = await _listing(family)
+        if listing is None:
+            raise KernelError(op, errno.ENOENT, "somebody removed the table while it was loaded")
+        words = f"{op.item.digest} {_digest(listing)}"
+        await _nft(op, f'add set {family} {name} {_SEAL} {{ type mark; comment "{words}"; }}\n')
+
+    def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
+        """Packets of each named counter of `netdev branchline`, None where there is none."""
+        if not names:
+            return ()
+        answers = self._netlink.ask([_counter_request(name) for name in names])
+        return tuple(None if code else _packets(payload) for payload, code in answers)
+
+    def _generation(self) -> int:
+        """A number that grows with every change of any table in this network namespace."""
+        ((payload, code),) = self._netlink.ask(
+            [message(_GET_GENERATION, 0, _MESSAGE.pack(0, 0, 0))]
+        )
+        if code:
+            raise KernelError(None, code, "nftables: the kernel does not have it")
+        return int.from_bytes(attributes(payload, _MESSAGE.size)[_GENERATION_ID])
+
+
+def _counter_request(name: str) -> bytes:
+    return message(
+        _GET_OBJECT,
+        0,
+        _MESSAGE.pack(_NETDEV, 0, 0)
+        + attribute(_OBJECT_TABLE, NFT_TABLE.encode() + b"\0")
+        + attribute(_OBJECT_NAME, name.encode() + b"\0")
+        + attribute(_OBJECT_TYPE, _COUNTER),
+    )
+
+
+def _packets(payload: bytes) -> int:
+    counted = attributes(attributes(payload, _MESSAGE.size)[_OBJECT_DATA])
+    return int.from_bytes(counted[_COUNTER_PACKETS])
+
+
+async def _nft(op: Op, script: str) -> None:
+    try:
+        done = await run(["nft", "-f", "-"], input=script.encode(), timeout_s=_LOAD_TIMEOUT_S)
+    except ProcessError as error:
+        raise KernelError(op, 0, str(error)) from error
+    if done.status:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise KernelError(op, 0, lines[0] if lines else f"nft ended with {done.status}")
+
+
+async def _listing(family: str) -> str | None:
+    try:
+        argv = ["nft", "-s", "list", "table", family, NFT_TABLE]
+        done = await run(argv, timeout_s=_LOAD_TIMEOUT_S)
+    except ProcessError as error:
+        raise KernelError(None, 0, str(error)) from error
+    return done.stdout.decode(errors="replace") if done.status == 0 else None
+
+
+def _observed(listing: str) -> Filter:
+    for line in listing.splitlines():
+        words = line.split('"')
+        if line.strip().startswith("comment ") and len(words) == 3:
+            source, _, listed = words[1].partition(" ")
+            if listed == _digest(listing):
+                return Filter(source)
+    return DRIFTED
+
+
+def _digest(listing: str) -> str:
+    """Of everything but the seal and empty lines."""
+    kept: list[str] = []
+    is_seal = False
+    for line in listing.splitlines():
+        if line.startswith(f"\tset {_SEAL} {{"):
+            is_seal = True
+        if line and not is_seal:
+            kept.append(line)
+        if line == "\t}":
+            is_seal = False
+    return sha256("\n".join(kept).encode()).hexdigest()[:16]

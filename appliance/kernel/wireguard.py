@@ -1,0 +1,218 @@
+"""WireGuard devices and their peers over generic netlink (linux/wireguard.h).
+
+Keys go from memory to the kernel and nowhere else: no command line, no file, no program. Thousands
+of peers travel in a few messages.
+"""
+
+import errno
+import socket
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+)
+
+from appliance.config.intent import Address, Network
+from appliance.kernel.keys import KEY_SIZE, Keys, digest
+from appliance.kernel.netlink import (
+    Netlink,
+    attribute,
+    attribute_u32,
+    attributes,
+    elements,
+    message,
+    nested,
+    text,
+)
+from appliance.plan.plan import Change, Delete, Item, Key, Kind, Op, Wireguard, WireguardPeer
+
+_NETLINK_GENERIC = 16
+_CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 0x10, 3, 1, 2
+_GENERIC = struct.Struct("=BBxx")  # command, version
+_VERSION = 1
+_GET, _SET = 0, 1
+_IFNAME, _PRIVATE_KEY, _PUBLIC_KEY, _LISTEN_PORT, _FWMARK, _PEERS = 2, 3, 4, 6, 7, 8
+_P_PUBLIC_KEY, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE, _P_ALLOWED = 1, 2, 3, 4, 5, 9
+_A_FAMILY, _A_ADDRESS, _A_MASK = 1, 2, 3
+_REMOVE, _REPLACE_ALLOWED = 1, 2
+_U16 = struct.Struct("=H")
+_U32 = struct.Struct("=I")
+_NO_KEY = bytes(KEY_SIZE)
+_CHUNK = 48_000  # an attribute holds 65,535 octets at most
+
+
+class WireguardNetlink:
+    """Configures and lists WireGuard devices."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._netlink = Netlink(_NETLINK_GENERIC)
+        self._family: int | None = None
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def apply(self, ops: Sequence[Op]) -> tuple[Op, int, str] | None:
+        """Carry out operations on devices and peers; the first refused with errno, or None."""
+        pending: list[tuple[Op, bytes]] = []
+        for op, whole in self._messages(ops):
+            pending.append((op, whole))
+        for refusal in self._netlink.send([whole for _, whole in pending]):
+            op = pending[refusal.place][0]
+            if not (isinstance(op, Delete) and refusal.errno == errno.ENODEV):
+                return op, refusal.errno, refusal.detail
+        return None
+
+    def observe(self, device: str) -> Iterator[tuple[Key, Item]]:
+        """A device, unless it has no key yet, and its peers."""
+        found: dict[str, WireguardPeer] = {}
+        request = _GENERIC.pack(_GET, _VERSION) + text(_IFNAME, device)
+        for part in self._netlink.dump(self._id(), request):
+            for payload in part:
+                seen = attributes(payload, _GENERIC.size)
+                if (public := seen.get(_PUBLIC_KEY)) is not None:
+                    (port,) = _U16.unpack(seen[_LISTEN_PORT])
+                    (mark,) = _U32.unpack(seen[_FWMARK])
+                    yield (
+                        Key(Kind.WIREGUARD, (device,)),
+                        Wireguard(b64encode(public).decode(), port, mark),
+                    )
+                for _, each in elements(seen.get(_PEERS, b"")):
+                    name, peer = _decode_peer(each)
+                    if name in found:  # goes on in the next message
+                        peer = _joined(found[name], peer)
+                    found[name] = peer
+        for name, peer in found.items():
+            yield Key(Kind.PEER, (device, name)), peer
+
+    def _messages(self, ops: Sequence[Op]) -> Iterator[tuple[Op, bytes]]:
+        """Each message with the first operation that it stands for."""
+        first: Op | None = None
+        device = ""
+        peers: list[bytes] = []
+        size = 0
+        for op in ops:
+            name = str(op.key.ident[0])
+            if op.key.kind is Kind.PEER and name == device and size < _CHUNK and first:
+                peers.append(self._peer(op))
+                size += len(peers[-1])
+                continue
+            if first:
+                yield first, self._set(device, nested(_PEERS, *peers))
+                first = None
+            if op.key.kind is Kind.PEER:
+                first, device, peers = op, name, [self._peer(op)]
+                size = len(peers[0])
+            else:
+                yield op, self._set(name, self._device(op))
+        if first:
+            yield first, self._set(device, nested(_PEERS, *peers))
+
+    def _set(self, device: str, body: bytes) -> bytes:
+        return message(self._id(), 0, _GENERIC.pack(_SET, _VERSION) + text(_IFNAME, device) + body)
+
+    def _device(self, op: Op) -> bytes:
+        if not isinstance(op.item, Wireguard):
+            raise ValueError(op.key.kind)
+        if isinstance(op, Delete):
+            return (
+                attribute(_PRIVATE_KEY, _NO_KEY)
+                + attribute(_LISTEN_PORT, _U16.pack(0))
+                + attribute_u32(_FWMARK, 0)
+            )
+        if op.item.public_key != self._keys.public:
+            raise ValueError("the plan is for another key")  # noqa: EM101
+        return (
+            attribute(_PRIVATE_KEY, self._keys.private)
+            + attribute(_LISTEN_PORT, _U16.pack(op.item.listen_port))
+            + attribute_u32(_FWMARK, op.item.fwmark)
+        )
+
+    def _peer(self, op: Op) -> bytes:
+        public = attribute(_P_PUBLIC_KEY, b64decode(str(op.key.ident[1])))
+        peer = op.item
+        if not isinstance(peer, WireguardPeer):
+            raise ValueError(op.key.kind)
+        if isinstance(op, Delete):
+            return nested(0, public, attribute_u32(_P_FLAGS, _REMOVE))
+        before = op.before if isinstance(op, Change) else None
+        old = before.allowed_ips if isinstance(before, WireguardPeer) else None
+        parts = [public]
+        if old is None or not old <= peer.allowed_ips:
+            # Replacing drops packets for a moment, so only when something has to go.
+            parts.append(attribute_u32(_P_FLAGS, _REPLACE_ALLOWED))
+            old = frozenset()
+        preshared = _NO_KEY if peer.preshared is None else self._keys.preshared[peer.preshared]
+        parts.append(attribute(_P_PRESHARED, preshared))
+        if peer.endpoint is not None:
+            parts.append(attribute(_P_ENDPOINT, _sockaddr(*peer.endpoint)))
+        parts.append(attribute(_P_KEEPALIVE, _U16.pack(peer.keepalive_s)))
+        if added := peer.allowed_ips - old:
+            parts.append(nested(_P_ALLOWED, *map(_allowed, added)))
+        return nested(0, *parts)
+
+    def _id(self) -> int:
+        """The family's number. Asking for it loads the module."""
+        if self._family is None:
+            request = _GENERIC.pack(_GET_FAMILY, _VERSION) + text(_FAMILY_NAME, "wireguard")
+            ((payload, code),) = self._netlink.ask([message(_CONTROL, 0, request)])
+            if code:
+                raise OSError(code, "WireGuard: the kernel does not have it")
+            self._family = _U16.unpack(attributes(payload, _GENERIC.size)[_FAMILY_ID])[0]
+        return self._family
+
+
+@lru_cache(maxsize=8192)
+def _allowed(network: Network) -> bytes:
+    """Kept, because every plane allows the same prefixes."""
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    return nested(
+        0,
+        attribute(_A_FAMILY, _U16.pack(family)),
+        attribute(_A_ADDRESS, network.network_address.packed),
+        attribute(_A_MASK, bytes([network.prefixlen])),
+    )
+
+
+def _sockaddr(host: Address, port: int) -> bytes:
+    if host.version == 4:
+        return struct.pack("=H", socket.AF_INET) + struct.pack(">H4s8x", port, host.packed)
+    return struct.pack("=H", socket.AF_INET6) + struct.pack(">HI16sI", port, 0, host.packed, 0)
+
+
+def _decode_peer(data: bytes) -> tuple[str, WireguardPeer]:
+    seen = attributes(data)
+    allowed = frozenset(_decode_allowed(a) for _, a in elements(seen.get(_P_ALLOWED, b"")))
+    preshared = seen.get(_P_PRESHARED, _NO_KEY)
+    return b64encode(seen[_P_PUBLIC_KEY]).decode(), WireguardPeer(
+        _decode_endpoint(seen.get(_P_ENDPOINT, b"")),
+        allowed,
+        _U16.unpack(seen.get(_P_KEEPALIVE, b"\0\0"))[0],
+        None if preshared == _NO_KEY else digest(preshared),
+    )
+
+
+@lru_cache(maxsize=8192)
+def _decode_allowed(data: bytes) -> Network:
+    seen = attributes(data)
+    packed, size = seen[_A_ADDRESS], seen[_A_MASK][0]
+    return IPv4Network((packed, size)) if len(packed) == 4 else IPv6Network((packed, size))
+
+
+def _decode_endpoint(data: bytes) -> tuple[Address, int] | None:
+    if len(data) < 16:
+        return None
+    (port,) = struct.unpack_from(">H", data, 2)
+    if len(data) < 28:
+        return IPv4Address(data[4:8]), port
+    return IPv6Address(data[8:24]), port
+
+
+def _joined(first: WireguardPeer, more: WireguardPeer) -> WireguardPeer:
+    allowed = first.allowed_ips | more.allowed_ips
+    return WireguardPeer(first.endpoint, allowed, first.keepalive_s, first.preshared)
