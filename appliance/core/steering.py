@@ -9,6 +9,9 @@ from types import MappingProxyType
 
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName
 
+# What a plane's device lets through, in octets: IPv6, UDP and WireGuard take 80 of 1500.
+DEVICE_MTU = 1420
+
 
 @dataclass(frozen=True, slots=True)
 class Carrier:

@@ -1,0 +1,386 @@
+"""decide(state, event, now) -> (state, actions): every decision of the supervisor, and no I/O.
+
+Pure and deterministic: the same events at the same times give the same actions on any machine,
+which is what `replay` rests on. This module turns each event into changes of what is known, and
+calls `settle` for a site when something changed that its steering depends on. It never reads a
+clock, and never raises on an event that the types allow, in whatever order events come.
+"""
+
+from collections.abc import Callable
+from ipaddress import IPv6Network
+
+from appliance.config.intent import Intent, Policy, TrafficClass
+from appliance.contract.ids import ClassName, PathId, Plane, SiteId, SiteName
+from appliance.core import measure, uplinks
+from appliance.core.actions import Action, Severity, VerifyPath
+from appliance.core.draft import Draft, SiteDraft
+from appliance.core.events import (
+    AnswerLate,
+    AnswerReturned,
+    DeadlinePassed,
+    Event,
+    FarEndReported,
+    IntentChanged,
+    LoopStalled,
+    PathMtuChanged,
+    PathsSampled,
+    ProbeOverdue,
+    SteeringAdopted,
+    TrafficSampled,
+    UplinkChanged,
+    UplinkProbed,
+)
+from appliance.core.layout import lay_out
+from appliance.core.liveness import (
+    BURSTS,
+    RISE_FALL,
+    answer,
+    fall,
+    miss,
+    needed,
+    spend_burst,
+)
+from appliance.core.pace import BOOSTS, boost
+from appliance.core.selection import ORDER
+from appliance.core.sequential import UNTROUBLED
+from appliance.core.settle import carry, enqueue_all, reconsider, repace, work_off
+from appliance.core.state import (
+    Bucket,
+    ClassState,
+    Liveness,
+    PathState,
+    SiteState,
+    State,
+    UplinkState,
+)
+from appliance.core.steering import DEVICE_MTU
+from appliance.core.verdict import MEETS
+
+SETTLE_S = 0.5  # how long the first decision waits for the facts of all uplinks
+FAR_UNANSWERED = 2  # missing answers that the far end's word turns into a verdict
+FAR_PROBES = 3  # probes that word must be about
+
+
+def initial_state() -> State:
+    """The state before the first event, which must be `IntentChanged`."""
+    default = ClassName("default")
+    nothing = Intent(
+        site=SiteName(""),
+        site_id=SiteId(0),
+        overlay=IPv6Network("fd00::/48"),
+        uplinks=(),
+        lans=(),
+        peers=(),
+        classes=(TrafficClass(default, 15, ()),),
+        policies=(Policy(default, ()),),
+    )
+    return State(nothing, lay_out(nothing), {}, {})
+
+
+def next_deadline(state: State) -> float | None:
+    """When to call `decide` with `DeadlinePassed` if nothing happens before; may be past."""
+    if state.pending:
+        return state.now
+    if not state.is_settled:
+        return None if state.settle_at == float("inf") else state.settle_at
+    return None if state.review_at == float("inf") else state.review_at
+
+
+def decide(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
+    """Advance the state by one event that happened at `now`, seconds on the monotonic clock."""
+    draft = Draft(state, now)
+    _ON[type(event)](draft, event)
+    return draft.freeze(), tuple(draft.actions)
+
+
+def _intent(draft: Draft, event: IntentChanged) -> None:
+    intent = event.intent
+    layout, was = lay_out(intent), draft.layout
+    is_judged_alike = (was.slas, was.limits) == (layout.slas, layout.limits)
+    sites: dict[SiteName, SiteState] = {}
+    names = {plan.name for plan in intent.classes}
+    for name, shape in layout.shapes.items():
+        old = draft.sites.get(name)
+        known = old.paths if old else {}
+        paths = {}
+        for plane in shape.planes:
+            path = known.get(plane)
+            if path is None:
+                path = PathState(
+                    plane,
+                    since=draft.now,
+                    bursts=Bucket(BURSTS, draft.now),
+                    boosts=Bucket(BOOSTS, draft.now),
+                )
+            if not is_judged_alike or not path.verdicts:
+                path = path._replace(
+                    tests=(UNTROUBLED,) * len(layout.limits),
+                    verdicts=(MEETS,) * len(layout.slas),
+                )
+            paths[plane] = path
+        classes = {n: c for n, c in old.classes.items() if n in names} if old else {}
+        sites[name] = SiteState(paths, classes, old.carrying if old else frozenset())
+    devices = {u.slot: (u.name, u.device) for u in draft.intent.uplinks}
+    draft.lay_out(intent, layout, sites)
+    draft.uplinks = {
+        u.slot: draft.uplinks[u.slot]
+        if devices.get(u.slot) == (u.name, u.device)
+        else UplinkState()
+        for u in intent.uplinks
+    }
+    kept = {p: o for p, o in draft.detours.items() if {p.local, o.local} <= draft.uplinks.keys()}
+    draft.detours = kept
+    _forget_warnings(draft)
+    if draft.is_settled:
+        enqueue_all(draft)
+    elif draft.settle_at == float("inf"):
+        draft.settle_at = draft.now + SETTLE_S
+
+
+def _forget_warnings(draft: Draft) -> None:
+    subjects: set[str] = {u.name for u in draft.intent.uplinks}
+    for site, shape in draft.layout.shapes.items():
+        subjects.add(site)
+        subjects.update([f"{plan.name} to {site}" for plan in shape.classes])
+        subjects.update([str(PathId(site, plane)) for plane in shape.planes])
+    for code, subject in tuple(draft.warnings):
+        if subject not in subjects:
+            draft.clear(code, subject)
+
+
+def _adopted(draft: Draft, event: SteeringAdopted) -> None:
+    names = {plan.name for plan in draft.intent.classes}
+    for class_name, site_name, assignment in event.assignments:
+        site = draft.site(site_name)
+        if site is None or class_name not in names:
+            continue
+        entry = ClassState(assignment, draft.now, None, "found in the kernel at the start")
+        site.classes = {**site.classes, class_name: entry}
+        carry(site)
+        for carrier in assignment.carriers:
+            path = site.paths.get(carrier.path.plane)
+            if path is not None and assignment.mtu is not None:
+                size = min(assignment.mtu, path.mtu or assignment.mtu)
+                site.paths[path.plane] = path._replace(mtu=size)
+    slots = draft.uplinks.keys()
+    draft.detours = {p: o for p, o in event.detours if p != o and {p.local, o.local} <= slots}
+
+
+def _sampled(draft: Draft, event: PathsSampled) -> None:
+    changed: dict[SiteName, SiteDraft] = {}
+    for path_id, sample in event.samples:
+        found = draft.find(path_id)
+        if found and measure.take(draft, *found, sample):
+            changed[path_id.site] = found[0]
+    for site in changed.values():
+        reconsider(draft, site)
+
+
+def _traffic(draft: Draft, event: TrafficSampled) -> None:
+    found = draft.find(event.path)
+    if found and measure.count(draft, *found, event):
+        reconsider(draft, found[0])
+
+
+def _late(draft: Draft, event: AnswerLate) -> None:
+    found = draft.find(event.path)
+    if found is None:
+        return
+    site, path = found
+    if path.liveness is Liveness.UP and path.plane in site.carrying:
+        _verify(draft, site, path, is_hint=True)
+
+
+def _overdue(draft: Draft, event: ProbeOverdue) -> None:
+    found = draft.find(event.path)
+    if found is None:
+        return
+    site, path = found
+    sent_at = draft.now - event.sent_age_s
+    if sent_at <= draft.forgiven_at or not draft.is_usable(path.plane.local):
+        return
+    if uplinks.share_fate(draft, event, sent_at) or path.liveness is Liveness.DOWN:
+        return
+    path = miss(path, max(path.unanswered, event.unanswered))
+    site.paths[path.plane] = path
+    enough = RISE_FALL if path.liveness is Liveness.RISING else needed(path.estimate)
+    if path.unanswered >= enough or _is_cut(path):
+        _fall(draft, site, path)
+        return
+    _suspect_loss(draft, site, path.plane)
+    _verify(draft, site, site.paths[path.plane], is_hint=False)
+
+
+def _is_cut(path: PathState) -> bool:
+    """Do missing answers and the far end's word agree?"""
+    if path.far is None or path.unanswered < FAR_UNANSWERED:
+        return False
+    sent, received = path.far
+    return sent >= FAR_PROBES and received == 0
+
+
+def _suspect_loss(draft: Draft, site: SiteDraft, plane: Plane) -> None:
+    """A loss on one path is a hint for all that share an uplink with it: look closer."""
+    if not draft.layout.limits:
+        return
+    has_changed = False
+    for other in site.carrying:
+        if other.local == plane.local or other.remote == plane.remote:
+            path = site.paths.get(other)
+            faster = path and boost(path, draft.now)
+            if path is not None and faster is not None and faster is not path:
+                site.paths[other] = faster
+                has_changed = True
+    if has_changed:
+        repace(draft, site)
+
+
+def _verify(draft: Draft, site: SiteDraft, path: PathState, *, is_hint: bool) -> None:
+    """Have a burst sent on a path that may be dead, if there is a token for it."""
+    if path.plane not in site.shape.used or path.liveness is Liveness.DOWN:
+        return
+    if not draft.is_usable(path.plane.local):
+        return
+    spent = spend_burst(path, draft.now, is_hint=is_hint)
+    if spent is None:
+        return
+    site.paths[path.plane] = spent
+    other = alternative(draft, site, path.plane)
+    draft.actions.append(
+        VerifyPath(
+            PathId(site.name, path.plane), None if other is None else PathId(site.name, other)
+        )
+    )
+
+
+def alternative(draft: Draft, site: SiteDraft, plane: Plane) -> Plane | None:
+    """The path most likely to work when this one does not: of other uplinks at both ends."""
+    others = [
+        (plane.local == p.local, plane.remote == p.remote, ORDER[path.liveness], p)
+        for p, path in site.paths.items()
+        if p != plane and draft.is_usable(p.local) and path.liveness is not Liveness.DOWN
+    ]
+    return min(others)[3] if others else None
+
+
+def _returned(draft: Draft, event: AnswerReturned) -> None:
+    found = draft.find(event.path)
+    if found is None:
+        return
+    site, before = found
+    slot = before.plane.local
+    uplink = draft.uplinks[slot]
+    if uplink.facts is None or not uplink.facts.is_attached:
+        return
+    if uplink.condemned_at is not None:
+        uplinks.acquit(draft, slot)
+    counted = before.answers if before.liveness is Liveness.RISING else 0
+    after = answer(before, draft.now, max(0, event.consecutive - counted))
+    if after is before:
+        return
+    site.paths[after.plane] = after
+    if after.liveness is not before.liveness:
+        _came_back(draft, site, before, after)
+
+
+def _came_back(draft: Draft, site: SiteDraft, before: PathState, after: PathState) -> None:
+    if after.liveness is not Liveness.DOWN:
+        draft.clear("one-way-loss", str(PathId(site.name, after.plane)))
+    if before.liveness is not Liveness.SUSPECT:
+        reconsider(draft, site)
+        if draft.detours:
+            uplinks.undo_detours(draft)
+
+
+def _far_end(draft: Draft, event: FarEndReported) -> None:
+    found = draft.find(event.path)
+    if found is None or event.sent <= 0:
+        return
+    site, path = found
+    if path.liveness in (Liveness.UP, Liveness.UNKNOWN):
+        return  # it has answered meanwhile
+    path = path._replace(far=(event.sent, event.received))
+    site.paths[path.plane] = path
+    if path.liveness is Liveness.DOWN:
+        _warn_direction(draft, site, path)
+    elif _is_cut(path):
+        _fall(draft, site, path)
+
+
+def _fall(draft: Draft, site: SiteDraft, path: PathState) -> None:
+    """A path is down."""
+    site.paths[path.plane] = fall(path, draft.now)
+    _warn_direction(draft, site, path)
+    reconsider(draft, site)
+
+
+def _warn_direction(draft: Draft, site: SiteDraft, path: PathState) -> None:
+    """Name the direction that is cut, when the far end has told."""
+    if path.far is None:
+        return
+    sent, received = path.far
+    name = f"{site.shape.names[path.plane]} to {site.name}"
+    if received >= sent:
+        text = f"{name}: our packets arrive, but no answer comes back"
+    elif received == 0:
+        text = f"{name}: our packets do not arrive"
+    else:
+        return
+    draft.warn("one-way-loss", str(PathId(site.name, path.plane)), Severity.WARNING, text)
+
+
+def _mtu(draft: Draft, event: PathMtuChanged) -> None:
+    found = draft.find(event.path)
+    if found is None:
+        return
+    site, path = found
+    size = event.mtu if event.mtu < DEVICE_MTU else None
+    if size == path.mtu:
+        return
+    site.paths[path.plane] = path._replace(mtu=size)
+    subject = str(event.path)
+    if size is None:
+        draft.clear("path-mtu", subject)
+    else:
+        name = f"{site.shape.names[path.plane]} to {site.name}"
+        text = f"{name} carries packets of at most {size} octets"
+        draft.warn("path-mtu", subject, Severity.INFO, text)
+    reconsider(draft, site)
+
+
+def _stalled(draft: Draft, _: LoopStalled) -> None:
+    draft.forgiven_at = draft.now
+    uplinks.forgive(draft)
+    for name, entry in draft.sites.items():
+        if any(p.liveness is Liveness.SUSPECT for p in entry.paths.values()):
+            site = draft.site(name)
+            for plane, path in entry.paths.items():
+                if site and path.liveness is Liveness.SUSPECT:
+                    site.paths[plane] = path._replace(liveness=Liveness.UP)
+
+
+def _deadline(draft: Draft, _: DeadlinePassed) -> None:
+    if not draft.is_settled:
+        if draft.now >= draft.settle_at:
+            uplinks.settle(draft)
+        return
+    if draft.pending or draft.now >= draft.review_at:
+        work_off(draft)
+        uplinks.undo_detours(draft)
+
+
+_ON: dict[type, Callable[..., None]] = {
+    IntentChanged: _intent,
+    SteeringAdopted: _adopted,
+    UplinkChanged: uplinks.changed,
+    UplinkProbed: uplinks.probed,
+    PathsSampled: _sampled,
+    TrafficSampled: _traffic,
+    AnswerLate: _late,
+    ProbeOverdue: _overdue,
+    AnswerReturned: _returned,
+    FarEndReported: _far_end,
+    PathMtuChanged: _mtu,
+    LoopStalled: _stalled,
+    DeadlinePassed: _deadline,
+}

@@ -1,0 +1,184 @@
+"""What follows from the intent alone: who may carry what, and what paths are called.
+
+Made once per intent, so that deciding looks nothing up in the configuration. Sites whose uplinks
+look alike share everything but their name, which keeps a hub with a thousand sites small.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from appliance.config.intent import Fallback, Intent, Mode, Peer, PeerUplink, Policy, Sla, Uplink
+from appliance.contract.ids import ClassName, Label, Plane, SiteName, Slot
+from appliance.core.mos import loss_at
+from appliance.core.sequential import LossLimit, loss_limit
+
+MOS_LOSS_DELAY_US = 100_000.0  # the two-way delay at which a MOS limit is turned into one on loss
+
+
+class Candidate(NamedTuple):
+    """A path that a policy permits for a class."""
+
+    plane: Plane
+    tier: int  # 0 is the best; the worse of both ends
+    is_metered: bool  # either end
+    weight: int
+    name: str  # "fibre (1-1)"
+
+
+@dataclass(frozen=True, slots=True)
+class SlaPlan:
+    """An SLA with the loss tests that judge it: places in `Layout.limits`, or None."""
+
+    sla: Sla
+    loss: int | None
+    mos_loss: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPlan:
+    """How a class chooses, for sites of one shape."""
+
+    name: ClassName
+    policy: Policy
+    sla: int  # place in `Layout.slas`
+    candidates: tuple[Candidate, ...]
+    is_single: bool
+    is_fail_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What sites with equal uplinks have in common."""
+
+    planes: tuple[Plane, ...]
+    names: Mapping[Plane, str]
+    classes: tuple[ClassPlan, ...]
+    used: frozenset[Plane]  # candidates of any class
+    metered: frozenset[Plane]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Everything derived from one intent."""
+
+    shapes: Mapping[SiteName, Shape]
+    slas: tuple[SlaPlan, ...]
+    judged: tuple[int, ...]  # places of the SLAs that limit anything
+    limits: tuple[LossLimit, ...]
+    uplinks: Mapping[Slot, Uplink]
+    remote_slots: tuple[Slot, ...]
+    reach: Mapping[Slot, tuple[int, int]]  # uplink -> numbers of its paths and of their sites
+    spares: tuple[Slot, ...]  # local uplinks in the order in which one stands in for another
+
+
+def lay_out(intent: Intent) -> Layout:
+    """Derive the layout of an intent. Pure; a second or less for a thousand sites."""
+    slas, limits = _slas(intent)
+    places = {plan.sla: place for place, plan in enumerate(slas)}
+    known: dict[tuple[tuple[Slot, Label, bool], ...], Shape] = {}
+    shapes: dict[SiteName, Shape] = {}
+    for peer in intent.peers:
+        key = tuple((u.slot, u.label, u.metered) for u in peer.uplinks)
+        shape = known.get(key)
+        if shape is None:
+            shape = known[key] = _shape(intent, peer, places)
+        shapes[peer.name] = shape
+    remote = tuple(sorted({u.slot for p in intent.peers for u in p.uplinks}))
+    paths = sum([len(p.uplinks) for p in intent.peers])
+    return Layout(
+        shapes=shapes,
+        slas=slas,
+        judged=tuple([place for place, plan in enumerate(slas) if not plan.sla.is_empty]),
+        limits=limits,
+        uplinks={u.slot: u for u in intent.uplinks},
+        remote_slots=remote,
+        reach={u.slot: (paths, len(intent.peers)) for u in intent.uplinks},
+        spares=_spares(intent),
+    )
+
+
+def _slas(intent: Intent) -> tuple[tuple[SlaPlan, ...], tuple[LossLimit, ...]]:
+    ratios: list[float] = []
+
+    def place(ratio: float | None) -> int | None:
+        if ratio is None or ratio >= 1:
+            return None
+        if ratio not in ratios:
+            ratios.append(ratio)
+        return ratios.index(ratio)
+
+    slas = tuple(
+        SlaPlan(
+            sla,
+            place(sla.loss_ratio),
+            place(None if sla.mos is None else loss_at(sla.mos, MOS_LOSS_DELAY_US)),
+        )
+        for sla in dict.fromkeys(p.sla for p in intent.policies)
+    )
+    return slas, tuple([loss_limit(ratio) for ratio in ratios])
+
+
+def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
+    ends = {
+        Plane(own.slot, far.slot): (own, far)
+        for own in sorted(intent.uplinks, key=lambda u: u.slot)
+        for far in sorted(peer.uplinks, key=lambda u: u.slot)
+    }
+    names = {plane: _name(plane, own, far, peer) for plane, (own, far) in ends.items()}
+    classes = []
+    for policy in intent.policies:
+        tier_of = {label: tier for tier, labels in enumerate(policy.tiers) for label in labels}
+        candidates = []
+        for plane, (own, far) in ends.items():
+            tier = _tier(tier_of, own.label, far.label)
+            is_metered = own.metered or far.metered
+            if tier is not None and (policy.metered or not is_metered):
+                candidates.append(Candidate(plane, tier, is_metered, own.weight, names[plane]))
+        classes.append(
+            ClassPlan(
+                policy.class_name,
+                policy,
+                places[policy.sla],
+                tuple(candidates),
+                policy.mode is Mode.SINGLE,
+                policy.fallback is Fallback.FAIL_CLOSED,
+            )
+        )
+    return Shape(
+        tuple(ends),
+        names,
+        tuple(classes),
+        frozenset(c.plane for plan in classes for c in plan.candidates),
+        frozenset(plane for plane, (own, far) in ends.items() if own.metered or far.metered),
+    )
+
+
+def _tier(tier_of: Mapping[Label, int], own: Label, far: Label) -> int | None:
+    """The worse of both ends. A far end's label that the policy does not list does not matter."""
+    tier = tier_of.get(own)
+    return None if tier is None else max(tier, tier_of.get(far, tier))
+
+
+def _name(plane: Plane, own: Uplink, far: PeerUplink, peer: Peer) -> str:
+    if own.label == far.label or len(peer.uplinks) == 1:
+        return f"{own.label} ({plane})"
+    return f"{own.label} to {far.label} ({plane})"
+
+
+def _spares(intent: Intent) -> tuple[Slot, ...]:
+    policy = intent.policy(intent.default_class.name)
+    tier_of = {label: tier for tier, labels in enumerate(policy.tiers) for label in labels}
+    last = len(policy.tiers)
+    return tuple(
+        u.slot
+        for u in sorted(
+            intent.uplinks,
+            key=lambda u: (
+                tier_of.get(u.label, last),
+                u.metered and not policy.metered,
+                u.metered,
+                u.slot,
+            ),
+        )
+    )

@@ -1,0 +1,139 @@
+"""Does a path carry packets at all? Pure steps from one `PathState` to the next.
+
+Suspect, then verify: the first missing answer makes a path suspect and is followed by a burst;
+the path is down when so many probes in a row went unanswered that chance cannot explain it. How
+many that takes depends on how lossy the path is by habit. With independent losses of 0.3 % the
+verdict takes 4, which chance brings about with probability 0.003^4 = 8.1e-11 per probe, or 7e-6
+in the 90,000 probes of half an hour; a path that loses 3 % takes 6 (6.6e-5).
+
+The way back is slower: answers for a while (`RISING`), then the class's hold time. A verdict that
+turns out to be wrong, because the answers come after all, is taken back with the path's history.
+"""
+
+import math
+
+from appliance.core.estimate import UNMEASURED, Estimate
+from appliance.core.sequential import UNTROUBLED
+from appliance.core.state import Bucket, Liveness, PathState
+
+CHANCE = 1e-9  # per probe: what chance may explain
+USUAL_LOSS = 0.003  # nobody's habit is believed to be better
+MOST_UNANSWERED = 20
+RISE_ANSWERS = 5
+RISE_S = 1.0
+RISE_FALL = 2  # overdue probes in a row that end a rise
+FALL_MEMORY_S = 600.0  # falls within this time of each other are counted
+WRONG_ANSWERS = 3  # late answers that show a verdict to have been wrong ...
+WRONG_S = 3.0  # ... if they come this soon
+DOUBT_S = 2.0  # after such an error, how long before anything returns voluntarily
+PATIENT_FALLS = 3  # falls in close succession before the hold time doubles with each
+MOST_DOUBLINGS = 3
+
+BURSTS = 3.0  # token bucket of verifying bursts, per path
+BURSTS_RATE = 0.5  # per second
+HINT_BURSTS = 2.0  # a late answer may not spend the last token: it is for a missing one
+
+
+def needed(estimate: Estimate) -> int:
+    """How many probes in a row must go unanswered for the path to be down."""
+    habit = max(USUAL_LOSS, estimate.minute().two_way_ratio)
+    if habit >= 0.35:
+        return MOST_UNANSWERED
+    return min(MOST_UNANSWERED, math.ceil(math.log(CHANCE) / math.log(habit)))
+
+
+def miss(path: PathState, unanswered: int) -> PathState:
+    """One more answer is overdue, and it is not enough for a verdict."""
+    liveness = Liveness.SUSPECT if path.liveness is Liveness.UP else path.liveness
+    return path._replace(liveness=liveness, unanswered=unanswered)
+
+
+def fall(path: PathState, now: float) -> PathState:
+    """The path is down."""
+    if path.liveness is Liveness.DOWN:
+        return path
+    is_again = now - path.fell_at < FALL_MEMORY_S
+    return path._replace(
+        liveness=Liveness.DOWN,
+        since=now,
+        up_since=path.up_since if not is_again else math.inf,
+        answers=0,
+        falls=path.falls + 1 if is_again else 1,
+        fell_at=now,
+        boosted_at=None,
+    )
+
+
+def answer(path: PathState, now: float, count: int) -> PathState:
+    """The path answered `count` probes that were sent after all overdue ones."""
+    liveness = path.liveness
+    if liveness is Liveness.SUSPECT:
+        return path._replace(liveness=Liveness.UP, unanswered=0, far=None)
+    if liveness is Liveness.DOWN or (liveness is Liveness.UNKNOWN and path.falls):
+        return path._replace(
+            liveness=Liveness.RISING,
+            since=now,
+            answers=count,
+            unanswered=0,
+        )
+    if liveness is Liveness.UNKNOWN:
+        return path._replace(
+            liveness=Liveness.UP, since=now, up_since=now, answers=count, unanswered=0
+        )
+    if liveness is Liveness.RISING:
+        answers = path.answers + count
+        if answers < RISE_ANSWERS or now - path.since < RISE_S:
+            return path._replace(answers=answers, unanswered=0)
+        return path._replace(
+            liveness=Liveness.UP,
+            up_since=path.since,
+            answers=answers,
+            unanswered=0,
+            far=None,
+            estimate=UNMEASURED,
+            tests=(UNTROUBLED,) * len(path.tests),
+        )
+    return path if not path.unanswered else path._replace(unanswered=0)
+
+
+def acquit(path: PathState, now: float) -> PathState:
+    """The verdict was wrong: the path was slow and not dead. Its history stands."""
+    is_first = math.isfinite(path.up_since)
+    return path._replace(
+        liveness=Liveness.UP,
+        since=now,
+        up_since=path.up_since if is_first else now,
+        unanswered=0,
+        far=None,
+        doubt_until=now + DOUBT_S,
+    )
+
+
+def forget(path: PathState, now: float) -> PathState:
+    """The uplink came back: what the path was like before says nothing now."""
+    return path._replace(
+        liveness=Liveness.UNKNOWN, since=now, up_since=math.inf, unanswered=0, far=None
+    )
+
+
+def is_wrong(path: PathState, recovered: int, now: float) -> bool:
+    """Do late answers show that the verdict "down" was an error?"""
+    return recovered >= WRONG_ANSWERS and now - path.fell_at <= WRONG_S
+
+
+def holding(path: PathState, hold_s: float, now: float) -> float:
+    """The hold time of a path: longer the more often it fell of late."""
+    if path.falls <= PATIENT_FALLS or now - path.fell_at > FALL_MEMORY_S:
+        return hold_s
+    return float(hold_s * 2 ** min(MOST_DOUBLINGS, path.falls - PATIENT_FALLS))
+
+
+def spend_burst(path: PathState, now: float, *, is_hint: bool) -> PathState | None:
+    """Take a token for a verifying burst, or None when there is none or one is under way."""
+    level = path.bursts.level(now, BURSTS_RATE, BURSTS)
+    if level < (HINT_BURSTS if is_hint else 1.0):
+        return None
+    # A burst that could not have been answered yet says all that another would.
+    if now - path.verified_at < 1.5e-6 * path.estimate.delay_us + 0.01:
+        return None
+    return path._replace(bursts=Bucket(level - 1.0, now), verified_at=now)

@@ -1,0 +1,124 @@
+"""What samples and counted traffic say of one path. The hottest code of the core.
+
+An ordinary sample changes an estimate and nothing else: no ranking, no other site, no action.
+"""
+
+from appliance.contract.ids import PathId
+from appliance.core import uplinks
+from appliance.core.draft import Draft, SiteDraft
+from appliance.core.estimate import observe
+from appliance.core.events import TrafficSampled
+from appliance.core.liveness import acquit, answer, is_wrong
+from appliance.core.pace import boost, unboost
+from appliance.core.sequential import LossTest, feed
+from appliance.core.settle import repace
+from appliance.core.state import Liveness, PathState
+from appliance.core.verdict import Verdict, judge
+from appliance.stamp.window import Sample
+
+SILENCE_S = 1.0  # answers in a sample this long after a fall are new ones
+
+
+def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bool:
+    """Take in a sample. True when the site's steering should be looked at again."""
+    now = draft.now
+    tests = before.tests
+    if tests and before.liveness is not Liveness.DOWN:
+        forward = sample.lost_forward - sample.recovered_forward
+        backward = sample.lost_backward - sample.recovered_backward
+        tests = _feed(draft, before, sample.sent, forward, backward)
+    path = before._replace(estimate=observe(before.estimate, sample, now), tests=tests)
+    if path.liveness is not Liveness.UP:
+        path = _live(draft, path, sample)
+    verdicts = _judge(draft, path)
+    if verdicts is not before.verdicts:
+        path = path._replace(verdicts=verdicts)
+    if path.boosted_at is not None or tests is not before.tests:
+        path = _pace(draft, site, path)
+    site.paths[path.plane] = path
+    if path.boosted_at != before.boosted_at:
+        repace(draft, site)
+    if path.liveness is before.liveness:
+        return verdicts is not before.verdicts
+    if path.liveness is not Liveness.DOWN:
+        draft.clear("one-way-loss", str(PathId(site.name, path.plane)))
+    return before.liveness is not Liveness.SUSPECT or verdicts is not before.verdicts
+
+
+def count(draft: Draft, site: SiteDraft, before: PathState, event: TrafficSampled) -> bool:
+    """Take in real packets, counted in our direction of sending. True as in `take`."""
+    if before.liveness is Liveness.DOWN or not before.tests:
+        return False
+    tests = _feed(draft, before, event.sent, event.lost, None)
+    if tests is before.tests:
+        return False
+    path = before._replace(tests=tests)
+    verdicts = _judge(draft, path)
+    path = _pace(draft, site, path._replace(verdicts=verdicts))
+    site.paths[path.plane] = path
+    if path.boosted_at != before.boosted_at:
+        repace(draft, site)
+    return verdicts is not before.verdicts
+
+
+def _feed(
+    draft: Draft, path: PathState, sent: int, forward: int, backward: int | None
+) -> tuple[LossTest, ...]:
+    if not (forward or backward) and all(t.is_calm for t in path.tests):
+        return path.tests
+    limits = draft.layout.limits
+    return tuple(
+        [
+            feed(test, limit, sent, forward, backward)
+            for test, limit in zip(path.tests, limits, strict=True)
+        ]
+    )
+
+
+def _judge(draft: Draft, path: PathState) -> tuple[Verdict, ...]:
+    """The verdicts of all SLAs; the very same tuple when none changed."""
+    changed: list[Verdict] | None = None
+    layout = draft.layout
+    for place in layout.judged:
+        before = path.verdicts[place]
+        after = judge(
+            before, layout.slas[place], path.estimate, path.tests, layout.limits, draft.now
+        )
+        if after is not before:
+            if changed is None:
+                changed = list(path.verdicts)
+            changed[place] = after
+    return path.verdicts if changed is None else tuple(changed)
+
+
+def _live(draft: Draft, path: PathState, sample: Sample) -> PathState:
+    """What a sample says of a path that is not simply up."""
+    now = draft.now
+    slot = path.plane.local
+    is_fallen = path.liveness in (Liveness.DOWN, Liveness.RISING)
+    if is_fallen and is_wrong(path, sample.recovered, now):
+        if not draft.is_usable(slot):
+            if draft.uplinks[slot].condemned_at is None:
+                return path  # detached: nothing that arrives now counts
+            uplinks.acquit(draft, slot)
+        return acquit(path, now)
+    if path.liveness is Liveness.DOWN:
+        is_new = now - path.since > SILENCE_S + sample.span_us / 1e6
+        if is_new and sample.answered and not sample.lost and draft.is_usable(slot):
+            return answer(path, now, sample.answered)
+        return path
+    if not sample.answered or not draft.is_usable(slot):
+        return path
+    if path.liveness is Liveness.SUSPECT and sample.lost:
+        return path  # the answers may be older than the loss
+    return answer(path, now, sample.answered)
+
+
+def _pace(draft: Draft, site: SiteDraft, path: PathState) -> PathState:
+    """Look closer while there is some suspicion, and no longer."""
+    if path.boosted_at is not None:
+        return unboost(path, draft.now)
+    is_open = any(not (t.is_calm or t.is_violated) for t in path.tests)
+    if is_open and path.plane in site.carrying:
+        return boost(path, draft.now)
+    return path

@@ -1,0 +1,68 @@
+"""How often each path is probed: enough to notice in time, and no more.
+
+A path that carries a class, or could take one over, is probed at the base interval. While a loss
+test has some suspicion, the paths that carry classes are probed much faster for a moment, because
+the test needs samples and not seconds: a token bucket bounds what that costs.
+"""
+
+from appliance.config.intent import Probing
+from appliance.core.state import Bucket, Liveness, PathState
+
+BOOST_S = 0.0025  # the fast pace, where the base interval is short: reflectors answer 500/s
+BOOST_LONGEST_BASE_S = 0.1  # with longer base intervals the pace is only ten times faster
+BOOST_METERED = 2  # times faster than the base interval on a metered line
+BOOSTS = 2.0  # token bucket: seconds of fast probing
+BOOSTS_RATE = 0.1  # seconds of it per second
+BOOST_LEAST = 0.2  # not worth starting with less in the bucket
+BOOST_MIN_S = 0.25  # the first sample at the fast pace has come by then
+DOWN_S = 1.0  # RFC 8085: a path that is down
+
+
+def interval(
+    path: PathState,
+    probing: Probing,
+    *,
+    is_attached: bool,
+    is_used: bool,
+    is_metered: bool,
+    is_carrying: bool,
+) -> float:
+    """Seconds between probes of a path in this state."""
+    base = probing.interval_s
+    idle = max(base, probing.idle_interval_s)
+    if not is_attached or path.liveness is Liveness.DOWN:
+        return max(base, DOWN_S)
+    if not is_used:
+        return idle
+    if path.boosted_at is not None:
+        return _fast(base, is_metered)
+    if is_metered and not is_carrying and path.liveness is not Liveness.RISING:
+        return max(base, probing.metered_interval_s)
+    return base
+
+
+def _fast(base: float, is_metered: bool) -> float:
+    if is_metered:
+        return base / BOOST_METERED
+    return min(base, BOOST_S) if base <= BOOST_LONGEST_BASE_S else base / 10
+
+
+def boost(path: PathState, now: float) -> PathState:
+    """Probe at the fast pace from now on, if there are tokens. Returns `path` when not."""
+    if path.boosted_at is not None or path.liveness not in (Liveness.UP, Liveness.SUSPECT):
+        return path
+    level = path.boosts.level(now, BOOSTS_RATE, BOOSTS)
+    if level < BOOST_LEAST:
+        return path
+    return path._replace(boosts=Bucket(level, now), boosted_at=now)
+
+
+def unboost(path: PathState, now: float) -> PathState:
+    """Back to the usual pace when the suspicion is gone, or the tokens are."""
+    if path.boosted_at is None:
+        return path
+    used = now - path.boosted_at
+    is_open = any(not (t.is_calm or t.is_violated) for t in path.tests)
+    if used < path.boosts.tokens and (is_open or used < BOOST_MIN_S):
+        return path
+    return path._replace(boosts=Bucket(max(0.0, path.boosts.tokens - used), now), boosted_at=None)

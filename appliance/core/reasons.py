@@ -1,0 +1,177 @@
+"""Why something was decided, in one plain sentence with the numbers that decided.
+
+It words decisions and makes none. Paths are called by uplink label and plane: "fibre (1-1)".
+"""
+
+from collections.abc import Mapping, Sequence
+
+from appliance.config.intent import Policy, Uplink
+from appliance.contract.ids import Plane, SiteName, Slot
+from appliance.core.actions import Cause
+from appliance.core.layout import ClassPlan
+from appliance.core.selection import Standing
+from appliance.core.state import ClassState, Liveness, PathState, UplinkState
+from appliance.core.verdict import Verdict, ms, percent
+
+
+def move(
+    plan: ClassPlan,
+    site: SiteName,
+    names: Mapping[Plane, str],
+    uplinks: Mapping[Slot, UplinkState],
+    held: ClassState | None,
+    standings: Sequence[Standing],
+    after: Sequence[Standing],
+    cause: Cause,
+    now: float,
+) -> str:
+    """The sentence of a `MoveClass`."""
+    who = f"{plan.name} to {site}"
+    before = [c.path.plane for c in held.assignment.carriers] if held else []
+    by_plane = {s.candidate.plane: s for s in standings}
+    staying = {s.candidate.plane for s in after}
+    left = [plane for plane in before if plane not in staying]
+    lost = [by_plane[plane] for plane in left if plane in by_plane]
+    left_names = join([names.get(plane, f"plane {plane}") for plane in left])
+    joined = [s for s in after if s.candidate.plane not in before]
+    target = carries(after)
+    if cause is Cause.INITIAL:
+        if any(s.path.estimate.answered for s in after):
+            return f"{who} takes {_names(after)}: nothing carried it before; {target}"
+        return f"{who} starts on {_names(after)}, the first choice of its policy"
+    if cause is Cause.NO_PATH or not after:
+        troubles = "; ".join([f"{s.candidate.name}: {trouble(s, uplinks)}" for s in standings])
+        return f"{who} is discarded, as its policy says: {troubles or 'no path is permitted'}"
+    if cause is Cause.CONFIGURED:
+        if not left:
+            return f"{who} takes {_names(joined or after)} by a change of configuration"
+        return f"{who} leaves {left_names}: the configuration does not want it there; {target}"
+    if cause in (Cause.RECOVERED, Cause.BETTER_PATH):
+        clean = min([now - max(s.path.up_since, s.verdict.since) for s in joined], default=0.0)
+        verb = "returns to" if cause is Cause.RECOVERED else "moves to"
+        if not left:
+            return f"{who} also takes {_names(joined)}: clean for {seconds(clean)}; {target}"
+        return (
+            f"{who} {verb} {_names(after)} from {left_names}: clean for {seconds(clean)}; {target}"
+        )
+    why = "; ".join([trouble(s, uplinks) for s in lost])
+    if not joined:
+        return f"{who} drops {left_names}: {why}; {target}"
+    return f"{who} leaves {left_names}: {why}; {target}"
+
+
+def mtu(plan: ClassPlan, site: SiteName, after: Sequence[Standing], octets: int | None) -> str:
+    """The sentence of a change of packet size."""
+    size = f"packets of at most {octets} octets" if octets else "packets of full size again"
+    return f"{plan.name} to {site} stays on {_names(after)} with {size}"
+
+
+def carries(after: Sequence[Standing]) -> str:
+    """What takes over, with its numbers: "dsl (2-1) meets it with 0 % and 24 ms"."""
+    parts = []
+    for standing in after:
+        verb = "carries it" if not standing.meets else "meets its SLA"
+        if not standing.path.estimate.answered:
+            parts.append(f"{standing.candidate.name} is there, not yet measured")
+        else:
+            evidence = f", though {standing.verdict.evidence}" if not standing.meets else ""
+            parts.append(
+                f"{standing.candidate.name} {verb} with {numbers(standing.path)}{evidence}"
+            )
+    return "; ".join(parts)
+
+
+def numbers(path: PathState) -> str:
+    """Loss and delay of a path for people."""
+    estimate = path.estimate
+    return f"{percent(estimate.recent().ratio)} loss and {ms(estimate.delay_us)}"
+
+
+def trouble(standing: Standing, uplinks: Mapping[Slot, UplinkState]) -> str:
+    """What is wrong with a path, or what it is like when nothing is."""
+    path = standing.path
+    if not standing.is_attached:
+        return f"its uplink {uplink_trouble(uplinks.get(path.plane.local))}"
+    if path.liveness is Liveness.DOWN:
+        return f"down, {path.unanswered} probes in a row unanswered{far_end(path)}"
+    if path.liveness is Liveness.UNKNOWN:
+        return "never answered"
+    if not standing.meets:
+        return standing.verdict.evidence
+    if not path.estimate.answered:
+        return "not yet measured"
+    return numbers(path)
+
+
+def far_end(path: PathState) -> str:
+    """What the far end said about the direction that is cut."""
+    if path.far is None:
+        return ""
+    sent, received = path.far
+    if not received:
+        return f" and none of {sent} arrived there"
+    if received >= sent:
+        return f", though all {sent} arrived there: the way back is cut"
+    return f" and {received} of {sent} arrived there"
+
+
+def uplink_trouble(uplink: UplinkState | None) -> str:
+    """What is wrong with an uplink, as the end of a sentence."""
+    if uplink is None or uplink.facts is None:
+        return "is not known yet"
+    if not uplink.facts.has_device:
+        return "has lost its device"
+    if not uplink.facts.has_carrier:
+        return "has no carrier"
+    if not uplink.facts.addresses:
+        return "has no address"
+    if uplink.condemned_at is not None:
+        paths = len({path for _, path in uplink.overdue})
+        return f"is silent: {len(uplink.overdue)} probes on {paths} paths unanswered, none answered"
+    return "works"
+
+
+def detour(dead: Uplink, uplink: UplinkState, spare: Uplink) -> str:
+    """The sentence of a `DetourPlanes`."""
+    return f"uplink {dead.name} {uplink_trouble(uplink)}; its planes go over {spare.name}"
+
+
+def policy(plan: Policy) -> str:
+    """A policy in words: "fibre, then lte; loss at most 1 %; best effort"."""
+    parts = [", then ".join([" or ".join(tier) for tier in plan.tiers]) or "no uplink at all"]
+    sla = plan.sla
+    if sla.loss_ratio is not None:
+        parts.append(f"loss at most {percent(sla.loss_ratio)}")
+    if sla.delay_us is not None:
+        parts.append(f"delay at most {ms(sla.delay_us)}")
+    if sla.jitter_us is not None:
+        parts.append(f"jitter at most {ms(sla.jitter_us)}")
+    if sla.mos is not None:
+        parts.append(f"MOS at least {sla.mos}")
+    if plan.mode.value == "share":
+        parts.append("shared by weight")
+    parts.append(plan.fallback.value.replace("-", " "))
+    if not plan.metered:
+        parts.append("never metered")
+    return "; ".join(parts)
+
+
+def verdict(value: Verdict) -> str:
+    """A remark on a verdict, empty when the SLA is met."""
+    return value.evidence
+
+
+def join(names: Sequence[str]) -> str:
+    """A list for people: "a, b and c"."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _names(standings: Sequence[Standing]) -> str:
+    return join([s.candidate.name for s in standings])
+
+
+def seconds(value: float) -> str:
+    """A duration for people."""
+    return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"

@@ -1,0 +1,136 @@
+"""Ranking of the paths that a class may use: a total order with no memory.
+
+Stickiness (who carries the class now, since when, how long to wait) is in `sticky`, apart from
+this: a comparison with stickiness inside is not transitive, and its winner depends on the order of
+visiting.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from appliance.contract.ids import Plane
+from appliance.core.estimate import Estimate
+from appliance.core.layout import Candidate
+from appliance.core.mos import mos
+from appliance.core.state import Liveness, PathState
+from appliance.core.verdict import Verdict
+
+# As targets of a move: a path with one answer missing may be the next to go, one that has just
+# come back has proved little, and one that never answered nothing at all.
+ORDER = {
+    Liveness.UP: 0,
+    Liveness.SUSPECT: 1,
+    Liveness.RISING: 2,
+    Liveness.UNKNOWN: 3,
+    Liveness.DOWN: 4,
+}
+SUSPECT = ORDER[Liveness.SUSPECT]
+UNUSABLE = ORDER[Liveness.DOWN]
+MOS_STEP = 0.25  # scores this close are equal
+DELAY_STEPS = 3  # delays within a third of a doubling are equal ...
+DELAY_BASE_MS = 10.0  # ... and so are all that are short against this
+
+Merit = tuple[bool, int, int, bool]
+Rank = tuple[int, bool, int, int, bool, int, int, Plane]
+
+
+class Standing(NamedTuple):
+    """A candidate as a class sees it now."""
+
+    candidate: Candidate
+    path: PathState
+    is_attached: bool  # does the local uplink work at all?
+    order: int  # by liveness, `UNUSABLE` for a path that carries nothing
+    verdict: Verdict
+    rank: Rank  # best first
+
+    @property
+    def is_usable(self) -> bool:
+        return self.order != UNUSABLE
+
+    @property
+    def is_up(self) -> bool:
+        return self.order == 0
+
+    @property
+    def meets(self) -> bool:
+        return self.verdict.violated is None
+
+    @property
+    def merit(self) -> Merit:
+        """What makes a path preferable by the policy, whatever its liveness and quality."""
+        return (
+            self.verdict.violated is not None,
+            self.verdict.severity,
+            self.candidate.tier,
+            self.candidate.is_metered,
+        )
+
+
+def stand(
+    candidate: Candidate,
+    path: PathState,
+    verdict: Verdict,
+    is_attached: bool,
+    quality: tuple[int, int],
+) -> Standing:
+    """What a candidate is worth now. `quality` of its estimate, computed once for all classes."""
+    order = ORDER[path.liveness] if is_attached else UNUSABLE
+    return Standing(
+        candidate,
+        path,
+        is_attached,
+        order,
+        verdict,
+        (
+            order,
+            verdict.violated is not None,
+            verdict.severity,
+            candidate.tier,
+            candidate.is_metered,
+            *quality,
+            candidate.plane,
+        ),
+    )
+
+
+def best(standings: Iterable[Standing]) -> Standing | None:
+    """The first in rank, or None."""
+    return min(standings, key=lambda s: s.rank, default=None)
+
+
+def quality(estimate: Estimate) -> tuple[int, int]:
+    """How good a path is beyond every limit, lower is better, in coarse steps."""
+    if not estimate.answered:
+        return (0, 0)
+    delay_ms = estimate.long_delay_us / 1000
+    score = mos(estimate.long_delay_us, estimate.long_jitter_us, estimate.minute().ratio)
+    return (
+        -int(score / MOS_STEP),
+        int(DELAY_STEPS * math.log2(1 + delay_ms / DELAY_BASE_MS)),
+    )
+
+
+GAIN_MOS = 0.3
+GAIN_DELAY_US = 20_000
+GAIN_DELAY = 0.7  # of the incumbent's
+
+
+def gains(challenger: Estimate, incumbent: Estimate) -> bool:
+    """Is one path of equal standing so much better than another that a move is worth it?
+
+    By the long view, and by far more than noise or the step between two ranks.
+    """
+    if not (challenger.answered and incumbent.answered):
+        return False
+    ours, theirs = [
+        mos(e.long_delay_us, e.long_jitter_us, e.minute().ratio) for e in (challenger, incumbent)
+    ]
+    if ours >= theirs + GAIN_MOS:
+        return True
+    return (
+        challenger.long_delay_us < GAIN_DELAY * incumbent.long_delay_us
+        and challenger.long_delay_us < incumbent.long_delay_us - GAIN_DELAY_US
+        and ours >= theirs - MOS_STEP / 2
+    )

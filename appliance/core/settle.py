@@ -1,0 +1,206 @@
+"""Look at one site again: who carries its classes, how often its paths are probed, what is wrong.
+
+Called when something changed that rank depends on, or when a hold time ends; never for an
+ordinary sample.
+"""
+
+import math
+
+from appliance.contract.ids import PathId
+from appliance.core import reasons
+from appliance.core.actions import Cause, MoveClass, SetProbeInterval, Severity
+from appliance.core.draft import Draft, SiteDraft
+from appliance.core.layout import ClassPlan
+from appliance.core.liveness import fall, forget
+from appliance.core.pace import interval
+from appliance.core.selection import Standing, quality, stand
+from appliance.core.state import ClassState, Liveness
+from appliance.core.steering import Assignment, Carrier
+from appliance.core.sticky import choose
+
+NOTHING = Assignment()
+SLICE = 16  # sites looked at in one step, so that a hub's step stays short
+
+
+def reconsider(draft: Draft, site: SiteDraft) -> None:
+    """Decide everything about one site anew."""
+    _follow_uplinks(draft, site)
+    if not draft.is_settled:
+        return
+    qualities = {plane: quality(path.estimate) for plane, path in site.paths.items()}
+    site.review_at = math.inf
+    is_usable = draft.is_usable
+    for plan in site.shape.classes:
+        standings = [
+            stand(
+                candidate,
+                site.paths[candidate.plane],
+                site.paths[candidate.plane].verdicts[plan.sla],
+                is_usable(candidate.plane.local),
+                qualities[candidate.plane],
+            )
+            for candidate in plan.candidates
+        ]
+        _decide_class(draft, site, plan, standings)
+    _warn_unreachable(draft, site)
+    repace(draft, site)
+
+
+def enqueue_all(draft: Draft) -> None:
+    """Look at every site again: now when they are few, else a slice with each deadline."""
+    names = tuple(draft.sites)
+    if not draft.is_settled:
+        return
+    if len(names) > SLICE:
+        draft.pending = names
+        return
+    for name in names:
+        site = draft.site(name)
+        if site is not None:
+            reconsider(draft, site)
+
+
+def work_off(draft: Draft) -> None:
+    """The next slice of what is pending, then of the reviews that are due."""
+    if draft.pending:
+        now, draft.pending = draft.pending[:SLICE], draft.pending[SLICE:]
+    else:
+        due = [n for n, e in draft.sites.items() if e.review_at <= draft.now]
+        now = tuple(due[:SLICE])
+    for name in now:
+        site = draft.site(name)
+        if site is not None:
+            reconsider(draft, site)
+    draft.review_at = draft.earliest_review()
+
+
+def repace(draft: Draft, site: SiteDraft) -> None:
+    """Ask for another probe interval wherever the situation calls for one."""
+    probing = draft.intent.probing
+    for plane, path in site.paths.items():
+        wanted = interval(
+            path,
+            probing,
+            is_attached=draft.is_usable(plane.local),
+            is_used=plane in site.shape.used,
+            is_metered=plane in site.shape.metered,
+            is_carrying=plane in site.carrying,
+        )
+        if wanted != path.interval_s:
+            site.paths[plane] = path._replace(interval_s=wanted)
+            draft.actions.append(SetProbeInterval(PathId(site.name, plane), wanted))
+
+
+def _follow_uplinks(draft: Draft, site: SiteDraft) -> None:
+    """A path is down with its uplink, and unknown again when that comes back."""
+    for plane, path in site.paths.items():
+        uplink = draft.uplinks.get(plane.local)
+        if uplink is None or uplink.facts is None:
+            continue
+        if not uplink.is_usable:
+            if path.liveness not in (Liveness.DOWN, Liveness.UNKNOWN):
+                site.paths[plane] = fall(path, draft.now)
+        elif path.liveness is Liveness.DOWN and path.since <= uplink.attached_at:
+            site.paths[plane] = forget(path, draft.now)
+
+
+def _decide_class(
+    draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list[Standing]
+) -> None:
+    held = site.classes.get(plan.name)
+    choice = choose(plan, standings, held, draft.now)
+    site.review_at = min(site.review_at, choice.review_at)
+    before = held.assignment if held else NOTHING
+    by_plane = {s.candidate.plane: s for s in standings}
+    if choice.after is None:
+        after = [by_plane[c.path.plane] for c in before.carriers if c.path.plane in by_plane]
+        cause = Cause.MTU_CHANGED
+        if len(after) != len(before.carriers):
+            return
+    else:
+        after = sorted(choice.after, key=lambda s: s.candidate.plane)
+        cause = choice.cause or Cause.CONFIGURED
+    assignment = assign(site, after)
+    if assignment == before and (held or choice.after is None):
+        _warn_class(draft, site, plan, standings, after)
+        return
+    planes = {c.path.plane for c in before.carriers}
+    if choice.after is not None and held and planes == {s.candidate.plane for s in after}:
+        cause = Cause.MTU_CHANGED if assignment.mtu != before.mtu else Cause.CONFIGURED
+    if cause is Cause.MTU_CHANGED:
+        if assignment.carriers != before.carriers:
+            cause = Cause.CONFIGURED  # other weights
+        reason = reasons.mtu(plan, site.name, after, assignment.mtu)
+    else:
+        reason = reasons.move(
+            plan,
+            site.name,
+            site.shape.names,
+            draft.uplinks,
+            held,
+            standings,
+            after,
+            cause,
+            draft.now,
+        )
+    action = MoveClass(plan.name, site.name, before, assignment, cause, reason)
+    draft.actions.append(action)
+    voluntary_at = held.voluntary_at if held else -math.inf
+    if action.is_voluntary:
+        voluntary_at = draft.now
+    entry = ClassState(assignment, draft.now, cause, reason, voluntary_at)
+    site.classes = {**site.classes, plan.name: entry}
+    carry(site)
+    if voluntary_at != -math.inf or not all(s.meets for s in after):
+        # What was decided just now changes what time alone may bring next.
+        again = choose(plan, standings, entry, draft.now)
+        site.review_at = min(site.review_at, again.review_at)
+    _warn_class(draft, site, plan, standings, after)
+
+
+def assign(site: SiteDraft, after: list[Standing]) -> Assignment:
+    """The assignment of these paths."""
+    sizes = [s.path.mtu for s in after if s.path.mtu is not None]
+    return Assignment(
+        tuple([Carrier(PathId(site.name, s.candidate.plane), s.candidate.weight) for s in after]),
+        min(sizes, default=None),
+    )
+
+
+def carry(site: SiteDraft) -> None:
+    """Take note of the planes that carry anything."""
+    site.carrying = frozenset(
+        [c.path.plane for held in site.classes.values() for c in held.assignment.carriers]
+    )
+
+
+def _warn_class(
+    draft: Draft,
+    site: SiteDraft,
+    plan: ClassPlan,
+    standings: list[Standing],
+    carriers: list[Standing],
+) -> None:
+    subject = f"{plan.name} to {site.name}"
+    is_decided = plan.name in site.classes
+    if is_decided and not carriers and plan.is_fail_closed:
+        text = f"no path meets the SLA of {subject}: its packets are discarded"
+        draft.warn("class-discarded", subject, Severity.CRITICAL, text)
+    else:
+        draft.clear("class-discarded", subject)
+    violators = [s for s in carriers if s.is_usable and not s.meets]
+    if violators and not any(s.meets and s.is_up for s in standings):
+        text = f"no path meets the SLA of {subject}: {reasons.carries(violators[:1])}"
+        if ("sla-unmet", subject) not in draft.warnings:
+            draft.warn("sla-unmet", subject, Severity.WARNING, text)
+    else:
+        draft.clear("sla-unmet", subject)
+
+
+def _warn_unreachable(draft: Draft, site: SiteDraft) -> None:
+    used = [(plane, site.paths[plane]) for plane in site.shape.planes if plane in site.shape.used]
+    for plane, path in used:
+        if path.liveness is not Liveness.DOWN and draft.is_usable(plane.local):
+            draft.clear("no-path", site.name)
+            return
+    draft.warn("no-path", site.name, Severity.CRITICAL, f"no path to {site.name} works")

@@ -1,0 +1,134 @@
+"""Everything that is remembered between two events. Frozen; mappings are never written to.
+
+Named tuples where one is made for every sample or probe, dataclasses elsewhere.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
+
+from appliance.config.intent import Intent
+from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
+from appliance.core.actions import Cause, Severity
+from appliance.core.estimate import UNMEASURED, Estimate
+from appliance.core.events import UplinkFacts, UplinkProbed
+from appliance.core.layout import Layout
+from appliance.core.sequential import LossTest
+from appliance.core.steering import Assignment, Steering
+from appliance.core.verdict import Verdict
+
+
+class Liveness(StrEnum):
+    """Does the path carry packets at all?"""
+
+    UNKNOWN = "unknown"  # never answered since the start, or since its uplink came back
+    UP = "up"
+    SUSPECT = "suspect"  # an answer is missing
+    RISING = "rising"  # answers again, not yet for long enough
+    DOWN = "down"
+
+
+class Bucket(NamedTuple):
+    """A token bucket: what was left of it at some time."""
+
+    tokens: float
+    at: float
+
+    def level(self, now: float, rate: float, size: float) -> float:
+        return min(size, self.tokens + (now - self.at) * rate)
+
+
+class PathState(NamedTuple):
+    """What is known of one path, apart from its local uplink: see `is_usable` of that."""
+
+    plane: Plane
+    liveness: Liveness = Liveness.UNKNOWN
+    since: float = 0.0  # of the liveness; UP and SUSPECT count as one
+    up_since: float = math.inf  # answers without a fall since then: what the hold time runs from
+    answers: int = 0  # since it began to rise
+    unanswered: int = 0  # probes overdue since the last answer
+    far: tuple[int, int] | None = None  # of so many probes so many arrived, says the far end
+    doubt_until: float = 0.0  # a verdict "down" was wrong: no voluntary move to it before
+    falls: int = 0  # in close succession
+    fell_at: float = -math.inf
+    estimate: Estimate = UNMEASURED
+    tests: tuple[LossTest, ...] = ()  # one per `Layout.limits`
+    verdicts: tuple[Verdict, ...] = ()  # one per `Layout.slas`
+    mtu: int | None = None  # octets of the inner packet, when it is less than the device's own
+    bursts: Bucket = Bucket(0.0, 0.0)
+    verified_at: float = -math.inf
+    boosts: Bucket = Bucket(0.0, 0.0)
+    boosted_at: float | None = None  # probed at the fast pace since
+    interval_s: float = 0.0  # as last asked for
+
+
+class ClassState(NamedTuple):
+    """What carries a class to a site, and why."""
+
+    assignment: Assignment
+    since: float
+    cause: Cause | None  # None: adopted
+    reason: str
+    voluntary_at: float = -math.inf  # when it last moved without need
+
+
+@dataclass(frozen=True, slots=True)
+class SiteState:
+    paths: Mapping[Plane, PathState]
+    classes: Mapping[ClassName, ClassState] = field(default_factory=lambda: MappingProxyType({}))
+    carrying: frozenset[Plane] = frozenset()
+    review_at: float = math.inf  # a voluntary move may be due then
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkState:
+    """A local uplink: attached by what the kernel says, alive by what its paths show together."""
+
+    facts: UplinkFacts | None = None  # None: not told yet
+    attached_at: float = -math.inf  # when it last became attached
+    condemned_at: float | None = None  # shared fate: all its paths fell silent at once
+    overdue: tuple[tuple[float, PathId], ...] = ()  # send times of unanswered probes
+    probed: UplinkProbed | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        return self.condemned_at is None and self.facts is not None and self.facts.is_attached
+
+
+class Warned(NamedTuple):
+    """A warning that stands."""
+
+    severity: Severity
+    text: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    intent: Intent
+    layout: Layout
+    sites: Mapping[SiteName, SiteState]
+    uplinks: Mapping[Slot, UplinkState]
+    detours: Mapping[Plane, Plane] = field(default_factory=lambda: MappingProxyType({}))
+    warnings: Mapping[tuple[str, str], Warned] = field(default_factory=lambda: MappingProxyType({}))
+    pending: tuple[SiteName, ...] = ()  # to be reconsidered, a slice at a time
+    review_at: float = math.inf  # not after the earliest `review_at` of a site
+    settle_at: float = math.inf  # nothing is decided before the facts of all uplinks or this time
+    is_settled: bool = False
+    forgiven_at: float = -math.inf  # what was sent before says nothing: our own loop stalled
+    now: float = 0.0  # of the last event
+
+
+def steering(state: State) -> Steering:
+    """The result of all decisions so far."""
+    return Steering(
+        {
+            (name, site): held.assignment
+            for site, entry in state.sites.items()
+            for name, held in entry.classes.items()
+        },
+        dict(state.detours),
+    )

@@ -1,0 +1,234 @@
+"""Who carries a class from now on: rank, tempered by who carries it already.
+
+A dead path is left at once; one that violates the SLA as soon as another meets it; one that works
+only for a path of better merit that has been clean for the hold time, and never twice within it.
+"""
+
+import math
+from typing import NamedTuple
+
+from appliance.core.actions import Cause
+from appliance.core.layout import ClassPlan
+from appliance.core.liveness import holding
+from appliance.core.selection import SUSPECT, Standing, best, gains
+from appliance.core.state import ClassState, Liveness
+
+REST_S = 5.0  # a path that violated must meet for this long before it relieves another violator
+ENDURE_S = 10.0  # between moves among paths that all violate
+ENDURE_STEPS = 2  # severities by which such a move must gain
+UNPROVEN_S = 3.0  # how long a path that never answered may carry a class while others answer
+GLANCE_S = 1.0  # when to look again at a path that is suspect at the moment
+LOOK_AGAIN = 0.5  # of the hold time: when to look again for a gain in quality
+SHORTEST_LOOK_S = 5.0
+
+
+class Choice(NamedTuple):
+    """What to do about a class. `after` None: nothing; empty: discard its packets."""
+
+    after: tuple[Standing, ...] | None = None
+    cause: Cause | None = None
+    review_at: float = math.inf  # when time alone could change the answer
+
+
+def choose(
+    plan: ClassPlan, standings: list[Standing], held: ClassState | None, now: float
+) -> Choice:
+    """Decide about one class toward one site."""
+    carriers = held.assignment.carriers if held else ()
+    by_plane = {s.candidate.plane: s for s in standings}
+    members = [by_plane[c.path.plane] for c in carriers if c.path.plane in by_plane]
+    live, review_at = _live(members, standings, now)
+    good = [m for m in live if m.meets]
+    if held and good and len(good) == len(carriers) and not (plan.is_single and len(good) > 1):
+        choice = _volunteer(plan, standings, good, held, now)
+        return choice._replace(review_at=min(choice.review_at, review_at))
+    if good and not plan.is_single:
+        return Choice(tuple(good), _cause(members, len(carriers), good), review_at)
+    if good:
+        return Choice(_pick(plan, good), Cause.CONFIGURED)  # it was shared until now
+    # Nothing that carries the class now is good.
+    eligible = [s for s in standings if s.meets and s.is_usable]
+    if live:
+        eligible, review_at = _rested([s for s in eligible if s.is_up], now, review_at)
+        eligible = _apart(eligible, live) or eligible
+    elif plan.is_fail_closed and held:
+        eligible = [s for s in eligible if s.path.liveness is not Liveness.UNKNOWN]
+    chosen = _pick(plan, eligible)
+    if chosen:
+        return Choice(chosen, _cause(members, len(carriers), live), review_at)
+    if plan.is_fail_closed:
+        if not carriers and held:
+            return Choice(review_at=review_at)
+        cause = Cause.SLA_VIOLATED if live else Cause.NO_PATH
+        return Choice((), cause, review_at)
+    if held and live:
+        if len(live) < len(carriers):
+            return Choice(tuple(live), _cause(members, len(carriers), live), review_at)
+        choice = _endure(plan, standings, live, held, now)
+        return choice._replace(review_at=min(choice.review_at, review_at))
+    last = best(standings)
+    if last is None or not last.is_usable:
+        # Nothing works. Stay, so that packets flow again the moment the path does.
+        return Choice((), Cause.CONFIGURED) if carriers and not members else Choice()
+    return Choice((last,), _cause(members, len(carriers), live), review_at)
+
+
+def _live(
+    members: list[Standing], standings: list[Standing], now: float
+) -> tuple[list[Standing], float]:
+    """Those that carry packets, as far as is known, and when to look at the unproven again."""
+    unproven = [m for m in members if m.is_usable and m.path.liveness is Liveness.UNKNOWN]
+    live = [m for m in members if m.is_usable]
+    if not unproven or not any(s.is_up for s in standings):
+        return live, math.inf
+    due = min([m.path.since for m in unproven]) + UNPROVEN_S
+    if now < due:
+        return live, due
+    return [m for m in live if m.path.liveness is not Liveness.UNKNOWN], math.inf
+
+
+def _rested(
+    standings: list[Standing], now: float, review_at: float
+) -> tuple[list[Standing], float]:
+    """Those that may relieve a violator: measured, and not violating themselves until just now."""
+    rested = []
+    for standing in standings:
+        due = max(standing.verdict.since + REST_S, standing.path.doubt_until)
+        if not standing.path.estimate.answered:
+            due = max(due, now + GLANCE_S)
+        if due <= now:
+            rested.append(standing)
+        else:
+            review_at = min(review_at, due)
+    return rested, review_at
+
+
+def _apart(eligible: list[Standing], leaving: list[Standing]) -> list[Standing]:
+    """Without those that share an uplink with a violator and have lost something lately too."""
+    ends = {m.candidate.plane.local for m in leaving}, {m.candidate.plane.remote for m in leaving}
+    return [
+        s
+        for s in eligible
+        if not (s.candidate.plane.local in ends[0] or s.candidate.plane.remote in ends[1])
+        or all(test.is_calm for test in s.path.tests)
+    ]
+
+
+def _pick(plan: ClassPlan, eligible: list[Standing]) -> tuple[Standing, ...]:
+    """The best, or in mode `share` all that are as good by policy."""
+    first = best(eligible)
+    if first is None:
+        return ()
+    if plan.is_single:
+        return (first,)
+    return tuple(
+        [s for s in eligible if s.order == first.order and s.candidate.tier == first.candidate.tier]
+    )
+
+
+def _cause(members: list[Standing], count: int, kept: list[Standing]) -> Cause:
+    """Why the class cannot stay as it is."""
+    if not count:
+        return Cause.INITIAL
+    lost = [m for m in members if m not in kept] or members
+    if not lost or len(members) < count:
+        return Cause.CONFIGURED
+    if any(not m.is_attached for m in lost):
+        return Cause.UPLINK_DOWN
+    if any(m.path.liveness in (Liveness.DOWN, Liveness.UNKNOWN) for m in lost):
+        return Cause.PATH_DOWN
+    return Cause.SLA_VIOLATED
+
+
+def _volunteer(
+    plan: ClassPlan,
+    standings: list[Standing],
+    members: list[Standing],
+    held: ClassState,
+    now: float,
+) -> Choice:
+    """The incumbents are good. Is there something better, and has it been for long enough?"""
+    hold_s = plan.policy.hold_s
+    ripe = []
+    review_at = math.inf
+    for standing in standings:
+        path = standing.path
+        if standing in members or not standing.meets or standing.order > SUSPECT:
+            continue  # what rises, or meets again, is looked at when it does
+        better = _is_better(plan, standing, members)
+        if better is False:
+            continue
+        due = max(
+            path.up_since + holding(path, hold_s, now),
+            standing.verdict.since + hold_s,
+            path.doubt_until,
+            held.voluntary_at + hold_s,
+        )
+        if better is None:
+            due = max(due, now + max(SHORTEST_LOOK_S, LOOK_AGAIN * hold_s))
+        elif not standing.is_up:
+            due = max(due, now + GLANCE_S)
+        if due > now:
+            review_at = min(review_at, due)
+        else:
+            ripe.append(standing)
+    return _promote(plan, members, ripe, review_at)
+
+
+def _is_better(plan: ClassPlan, standing: Standing, members: list[Standing]) -> bool | None:
+    """Should it carry the class, rather than the members or beside them? None: not yet."""
+    worst = max([m.merit for m in members])
+    if not plan.is_single:
+        return standing.candidate.tier <= max([m.candidate.tier for m in members])
+    if standing.merit != worst:
+        return standing.merit < worst
+    return gains(standing.path.estimate, members[0].path.estimate) or None
+
+
+def _promote(
+    plan: ClassPlan, members: list[Standing], ripe: list[Standing], review_at: float
+) -> Choice:
+    chosen = best(ripe)
+    if chosen is None:
+        return Choice(review_at=review_at)
+    after: tuple[Standing, ...] = (chosen,)
+    if not plan.is_single:
+        tier = chosen.candidate.tier
+        after = tuple([s for s in (*members, *ripe) if s.candidate.tier == tier])
+    is_back = any(s.path.falls or s.verdict.since > -math.inf for s in ripe)
+    return Choice(after, Cause.RECOVERED if is_back else Cause.BETTER_PATH, review_at)
+
+
+def _endure(
+    plan: ClassPlan,
+    standings: list[Standing],
+    live: list[Standing],
+    held: ClassState,
+    now: float,
+) -> Choice:
+    """Nothing meets the SLA. Stay on what works, unless another is far less bad or preferred."""
+    hold_s = plan.policy.hold_s
+    _, severity, *preference = max([m.merit for m in live])
+    review_at = math.inf
+    found: dict[Cause, list[Standing]] = {Cause.SLA_VIOLATED: [], Cause.RECOVERED: []}
+    for standing in standings:
+        path = standing.path
+        if standing in live or standing.meets or not standing.is_up or not path.estimate.answered:
+            continue  # what meets the SLA again only has to rest a while
+        if standing.verdict.severity + ENDURE_STEPS <= severity:
+            cause, due = Cause.SLA_VIOLATED, held.since + ENDURE_S
+        elif standing.verdict.severity <= severity and [*standing.merit[2:]] < preference:
+            cause = Cause.RECOVERED
+            due = max(path.up_since + holding(path, hold_s, now), held.voluntary_at + hold_s)
+        else:
+            continue
+        due = max(due, path.doubt_until)
+        if due <= now:
+            found[cause].append(standing)
+        else:
+            review_at = min(review_at, due)
+    for cause, standings_found in found.items():
+        chosen = best(standings_found)
+        if chosen:
+            return Choice((chosen,), cause, review_at)
+    return Choice(review_at=review_at)

@@ -1,0 +1,186 @@
+"""Local uplinks as a whole: attached or not, condemned by shared fate, stood in for by another.
+
+Paths over one local uplink fail together. When probes over several of its paths, and to several
+sites where there are several, are overdue and none sent later was answered, the uplink is dead:
+its planes are pointed at another uplink with one message each, whatever the number of sites, and
+the classes follow one by one.
+"""
+
+from appliance.contract.ids import Plane, SiteName, Slot
+from appliance.core import reasons
+from appliance.core.actions import DetourPlanes, Severity
+from appliance.core.draft import Draft
+from appliance.core.events import ProbeOverdue, UplinkChanged, UplinkProbed
+from appliance.core.settle import enqueue_all
+from appliance.core.state import Liveness, UplinkState
+
+FATE_PROBES = 4  # overdue probes that condemn an uplink: see `liveness` for what chance may do
+FATE_PATHS = 2
+FATE_SITES = 2
+FATE_EXTRA_PATHS = 50  # one more probe for so many paths: chance has more opportunities
+FATE_MOST_EXTRA = 8
+KEPT = FATE_PROBES + FATE_MOST_EXTRA
+
+
+def changed(draft: Draft, event: UplinkChanged) -> None:
+    """The kernel or a lease says something new of an uplink."""
+    slot = event.facts.slot
+    before = draft.uplinks.get(slot)
+    if before is None:
+        return  # not in the intent (any more)
+    was_attached = before.facts is not None and before.facts.is_attached
+    is_attached = event.facts.is_attached
+    after = UplinkState(
+        event.facts,
+        draft.now if is_attached and not was_attached else before.attached_at,
+        before.condemned_at if is_attached and was_attached else None,
+        before.overdue if is_attached and was_attached else (),
+        before.probed,
+    )
+    draft.put_uplink(slot, after)
+    if not draft.is_settled:
+        if all(u.facts is not None for u in draft.uplinks.values()):
+            settle(draft)
+        return
+    if was_attached == is_attached and before.facts is not None:
+        return
+    _warn(draft, slot)
+    if not is_attached:
+        _stand_in(draft)
+    enqueue_all(draft)
+    undo_detours(draft)
+
+
+def settle(draft: Draft) -> None:
+    """The facts of all uplinks are known, or were waited for: decide for the first time."""
+    draft.is_settled = True
+    for slot in draft.uplinks:
+        _warn(draft, slot)
+    _stand_in(draft)
+    enqueue_all(draft)
+    undo_detours(draft)
+
+
+def probed(draft: Draft, event: UplinkProbed) -> None:
+    """Targets outside the tunnels were asked. It explains trouble; paths are judged themselves."""
+    uplink = draft.uplinks.get(event.slot)
+    if uplink is None:
+        return
+    draft.put_uplink(
+        event.slot,
+        UplinkState(uplink.facts, uplink.attached_at, uplink.condemned_at, uplink.overdue, event),
+    )
+    name = draft.layout.uplinks[event.slot].name
+    if event.is_healthy:
+        draft.clear("uplink-unhealthy", name)
+    else:
+        draft.warn("uplink-unhealthy", name, Severity.WARNING, f"uplink {name}: {event.evidence}")
+
+
+def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
+    """Count an overdue probe against its local uplink. True when that condemns the uplink."""
+    slot = event.path.plane.local
+    uplink = draft.uplinks[slot]
+    answered_at = draft.now - event.uplink_answered_age_s
+    kept = tuple([entry for entry in uplink.overdue if entry[0] > answered_at])
+    if sent_at > answered_at:
+        kept = (*kept[1 - KEPT :], (sent_at, event.path))
+    elif kept == uplink.overdue:
+        return False
+    paths, sites = draft.layout.reach[slot]
+    is_dead = (
+        len(kept) >= FATE_PROBES + min(FATE_MOST_EXTRA, paths // FATE_EXTRA_PATHS)
+        and len({path for _, path in kept}) >= min(FATE_PATHS, paths)
+        and len({path.site for _, path in kept}) >= min(FATE_SITES, sites)
+        and paths > 1
+    )
+    condemned_at = draft.now if is_dead else None
+    draft.put_uplink(
+        slot, UplinkState(uplink.facts, uplink.attached_at, condemned_at, kept, uplink.probed)
+    )
+    if is_dead:
+        _warn(draft, slot)
+        _stand_in(draft)
+        enqueue_all(draft)
+    return is_dead
+
+
+def acquit(draft: Draft, slot: Slot) -> None:
+    """A path over a condemned uplink answered."""
+    uplink = draft.uplinks[slot]
+    draft.put_uplink(slot, UplinkState(uplink.facts, uplink.attached_at, None, (), uplink.probed))
+    _warn(draft, slot)
+    undo_detours(draft)
+
+
+def forgive(draft: Draft) -> None:
+    """What was overdue until now is our own fault."""
+    draft.uplinks = {
+        slot: UplinkState(u.facts, u.attached_at, u.condemned_at, (), u.probed)
+        for slot, u in draft.uplinks.items()
+    }
+
+
+def _stand_in(draft: Draft) -> None:
+    """Point the planes of dead uplinks, and those they stood in for, at the best other one."""
+    spare = next((slot for slot in draft.layout.spares if draft.is_usable(slot)), None)
+    if spare is None:
+        return
+    carried = {plane.local for _, planes in draft.carrying() for plane in planes}
+    reasons_of = []
+    wanted: dict[Plane, Plane] = {}
+    for slot in draft.layout.uplinks:
+        if slot not in carried or draft.is_usable(slot):
+            continue
+        for remote in draft.layout.remote_slots:
+            plane, other = Plane(slot, remote), Plane(spare, remote)
+            if draft.detours.get(plane) != other:
+                wanted[plane] = other
+        uplinks = draft.layout.uplinks
+        reasons_of.append(reasons.detour(uplinks[slot], draft.uplinks[slot], uplinks[spare]))
+    if wanted:
+        draft.detours = {**draft.detours, **wanted}
+        draft.actions.append(DetourPlanes(tuple(wanted.items()), "; ".join(reasons_of)))
+
+
+def undo_detours(draft: Draft) -> None:
+    """Give planes their own devices back, once their uplink works or nothing refers to them."""
+    if not draft.detours or draft.pending:
+        return
+    slots = {plane.local for plane in draft.detours if draft.is_usable(plane.local)}
+    if not slots:
+        return
+    carried = {plane.local for _, planes in draft.carrying() for plane in planes}
+    back = {slot for slot in slots if slot not in carried or _answers(draft, slot)}
+    planes = tuple([plane for plane in draft.detours if plane.local in back])
+    if planes:
+        draft.detours = {p: o for p, o in draft.detours.items() if p not in planes}
+        names = reasons.join([draft.layout.uplinks[slot].name for slot in sorted(back)])
+        draft.actions.append(
+            DetourPlanes(
+                tuple([(plane, plane) for plane in planes]),
+                f"uplink {names} works again: its planes are its own",
+            )
+        )
+
+
+def _answers(draft: Draft, slot: Slot) -> bool:
+    """Does any path over this uplink answer?"""
+    alive = (Liveness.UP, Liveness.SUSPECT, Liveness.RISING)
+    names: list[SiteName] = list(draft.sites)
+    return any(
+        path.liveness in alive
+        for name in names
+        for plane, path in draft.paths(name).items()
+        if plane.local == slot
+    )
+
+
+def _warn(draft: Draft, slot: Slot) -> None:
+    uplink = draft.uplinks[slot]
+    name = draft.layout.uplinks[slot].name
+    if uplink.is_usable:
+        draft.clear("uplink-down", name)
+    else:
+        text = f"uplink {name} {reasons.uplink_trouble(uplink)}"
+        draft.warn("uplink-down", name, Severity.WARNING, text)
