@@ -20,14 +20,13 @@ from appliance.stamp.packet import (
     AUTHENTICATED_SIZE,
     BASE_SIZE,
     PTP_FORMAT,
+    SECOND,
     Authenticator,
     ErrorEstimate,
-    ReflectorPacket,
     encode_error_estimate,
-    encode_ntp,
-    encode_ptp,
     pack_reflector,
     parse_sender,
+    split_ntp,
 )
 from appliance.stamp.tlv import (
     CLASS_OF_SERVICE,
@@ -49,7 +48,6 @@ ERROR_ESTIMATE_NTP: Final = ERROR_ESTIMATE_PTP & ~PTP_FORMAT
 _LOW_32 = 0xFFFFFFFF
 _HALF = 1 << 31
 _RESTART = 1024  # a sequence number this far back is no straggler but a sender that started anew
-_SECOND = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -67,7 +65,7 @@ class ReflectorCounters:
 class _Session:
     """What is remembered of one sender."""
 
-    __slots__ = ("full_ns", "highest", "newest", "peer", "sequence", "source", "ssid")
+    __slots__ = ("full_ns", "highest", "newest_s", "peer", "sequence", "source", "ssid")
 
     def __init__(self, source: Source, ssid: int, peer: Hashable) -> None:
         self.source = source
@@ -75,7 +73,7 @@ class _Session:
         self.peer = peer
         self.sequence = 0  # of the next answer: how many were given
         self.highest = 0
-        self.newest = 0  # raw timestamp that came with `highest`
+        self.newest_s = 0  # seconds of the timestamp that came with `highest`
         self.full_ns = 0  # when the token bucket will be full again
 
 
@@ -111,9 +109,9 @@ class SessionReflector:
         self._base_size = BASE_SIZE if key is None else AUTHENTICATED_SIZE
         self._max_sessions = max_sessions
         # Token buckets by the time at which they would be full: one number each (GCRA).
-        self._session_gap_ns = _SECOND // session_rate
+        self._session_gap_ns = SECOND // session_rate
         self._session_slack_ns = self._session_gap_ns * (session_burst - 1)
-        self._total_gap_ns = _SECOND // total_rate
+        self._total_gap_ns = SECOND // total_rate
         self._total_slack_ns = self._total_gap_ns * (total_burst - 1)
         self._total_full_ns = 0
         self._peer_of = peer_of
@@ -141,8 +139,12 @@ class SessionReflector:
         `received_ns` and `now_ns` are on the session clock; `ttl` and `traffic_class` (DSCP and
         ECN) are from the packet's IP header. Never raises on what `packet` holds.
         """
+        # Thousands of packets a second pass here: locals and plain arithmetic, few calls.
+        authenticator = self._authenticator
         try:
-            sequence, timestamp, error_estimate, ssid = parse_sender(packet, self._authenticator)
+            sequence, sent_s, sent_fraction, error_estimate, ssid = parse_sender(
+                packet, authenticator
+            )
         except MalformedPacket:
             self.counters.malformed += 1
             return None
@@ -150,7 +152,10 @@ class SessionReflector:
             self.counters.forged += 1
             return None
 
-        if self._total_full_ns - now_ns > self._total_slack_ns:
+        total_full_ns = self._total_full_ns
+        if total_full_ns < now_ns:
+            total_full_ns = now_ns
+        elif total_full_ns - now_ns > self._total_slack_ns:
             self.counters.limited += 1
             return None
         key = (source[0], source[1], ssid)
@@ -159,42 +164,42 @@ class SessionReflector:
             session = self._open(key, source)
         else:
             self._sessions.move_to_end(key)
-        if session.full_ns - now_ns > self._session_slack_ns:
+        full_ns = session.full_ns
+        if full_ns < now_ns:
+            full_ns = now_ns
+        elif full_ns - now_ns > self._session_slack_ns:
             self.counters.limited += 1
             return None
-        session.full_ns = max(session.full_ns, now_ns) + self._session_gap_ns
-        self._total_full_ns = max(self._total_full_ns, now_ns) + self._total_gap_ns
+        session.full_ns = full_ns + self._session_gap_ns
+        self._total_full_ns = total_full_ns + self._total_gap_ns
 
-        ahead = (sequence - session.highest) & _LOW_32
-        if ahead < _HALF or not session.sequence:
-            session.highest = sequence
-            session.newest = timestamp
-        elif timestamp > session.newest and (sequence == 0 or _LOW_32 - ahead >= _RESTART):
-            # Only with a newer timestamp: a replayed packet must not reset the session.
-            session.sequence = 0
-            session.highest = sequence
-            session.newest = timestamp
         own = session.sequence
+        behind = (session.highest - sequence) & _LOW_32
+        if behind >= _HALF or not own:
+            session.highest = sequence
+            session.newest_s = sent_s
+        elif sent_s > session.newest_s and (sequence == 0 or behind >= _RESTART):
+            # Only with a newer timestamp: a replayed packet must not reset the session.
+            own = 0
+            session.highest = sequence
+            session.newest_s = sent_s
         session.sequence = (own + 1) & _LOW_32
         self.counters.reflected += 1
 
-        # A sender that writes NTP may read nothing else (RFC 8762 section 4.6).
-        is_ptp = error_estimate & PTP_FORMAT
-        encode = encode_ptp if is_ptp else encode_ntp
-        answer = pack_reflector(
-            ReflectorPacket(
-                own,
-                encode(now_ns),
-                ERROR_ESTIMATE_PTP if is_ptp else ERROR_ESTIMATE_NTP,
-                ssid,
-                encode(received_ns),
-                sequence,
-                timestamp,
-                error_estimate,
-                ttl,
-            ),
-            self._authenticator,
-        )
+        if error_estimate & PTP_FORMAT:
+            now_s, received_s = now_ns // SECOND, received_ns // SECOND
+            now_fraction, received_fraction = (
+                now_ns - now_s * SECOND,
+                received_ns - received_s * SECOND,
+            )
+            estimate = ERROR_ESTIMATE_PTP
+        else:  # who writes NTP may read nothing else (RFC 8762 section 4.6)
+            now_s, now_fraction = split_ntp(now_ns)
+            received_s, received_fraction = split_ntp(received_ns)
+            estimate = ERROR_ESTIMATE_NTP
+        stamped = (own, now_s, now_fraction, estimate, ssid, received_s, received_fraction)
+        probe = (sequence, sent_s, sent_fraction, error_estimate, ttl)
+        answer = pack_reflector(stamped + probe, authenticator)
         size = len(packet)
         if size == self._base_size:
             return answer
@@ -203,7 +208,7 @@ class SessionReflector:
         tlvs, is_sealed = reflect_tlvs(
             packet[self._base_size :],
             (sequence, own),
-            self._authenticator,
+            authenticator,
             lambda kind, value: self._fill(kind, value, session, traffic_class),
         )
         if not is_sealed:

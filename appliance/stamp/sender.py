@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from appliance.stamp.errors import ForgedPacket, MalformedPacket, StampError, UnexpectedAnswer
-from appliance.stamp.interval import Interval
+from appliance.stamp.interval import FOLD, Interval
 from appliance.stamp.packet import (
+    PTP_FORMAT,
+    SECOND,
     Authenticator,
     ErrorEstimate,
     base_size,
-    decode_timestamp,
     encode_error_estimate,
-    encode_ptp,
+    join_ntp,
     pack_sender,
     parse_reflector,
 )
@@ -30,6 +31,7 @@ MS: Final = 1_000_000
 ERROR_ESTIMATE: Final = encode_error_estimate(ErrorEstimate(False, True, 100_000))
 _LOW_32 = 0xFFFFFFFF
 _HALF = 1 << 31
+_new = tuple.__new__
 
 
 class Answer(NamedTuple):
@@ -83,7 +85,7 @@ class SessionSender:
         "_longest_ns",
         "_lost",
         "_overdue",
-        "_reflector_sequence",
+        "_reflector_next",
         "_smoothed_ns",
         "_timeout_ns",
         "answers_in_row",
@@ -130,17 +132,18 @@ class SessionSender:
         self._longest_ns = longest_timeout_ns
         self._capacity = capacity
         self._timeout_ns = initial_timeout_ns
-        self._smoothed_ns: int | None = None
+        self._smoothed_ns = -1  # not known yet
         self._deviation_ns = 0
-        # Send times by sequence number, oldest first. Numbers here go on past 2^32.
-        self._awaited: dict[int, int] = {}
-        self._overdue: dict[int, int] = {}
+        # (sequence number, send time) by the number on the wire, oldest first. The sequence
+        # number itself goes on past 2^32.
+        self._awaited: dict[int, tuple[int, int]] = {}
+        self._overdue: dict[int, tuple[int, int]] = {}
         self._grace_ns = 0  # by how much the deadlines moved of probes before `_grace_until`
         self._grace_until = 0
         self._highest_answered = first_sequence - 1
         self._highest_overdue = first_sequence - 1
         self._lost = 0  # overdue and not answered since
-        self._reflector_sequence: int | None = None
+        self._reflector_next = -1  # its next number if nothing is lost; -1 before the first answer
         self._forward_lost = 0  # probes up to `_highest_answered` that the reflector never saw
         self._interval = Interval()
 
@@ -153,8 +156,10 @@ class SessionSender:
         """
         sequence = self.next_sequence
         wire = sequence & _LOW_32
+        seconds = now_ns // SECOND
         packet = pack_sender(
-            wire, encode_ptp(now_ns), ERROR_ESTIMATE, self.ssid, self._authenticator
+            (wire, seconds & _LOW_32, now_ns - seconds * SECOND, ERROR_ESTIMATE, self.ssid),
+            self._authenticator,
         )
         if tlvs:
             packet += tlvs if self._authenticator is None else seal(wire, tlvs, self._authenticator)
@@ -163,55 +168,95 @@ class SessionSender:
         self.next_sequence = sequence + 1
         if len(self._awaited) >= self._capacity:  # nobody calls handle_timer
             self._give_up(next(iter(self._awaited)))
-        self._awaited[sequence] = now_ns
+        self._awaited[wire] = (sequence, now_ns)
         return packet
 
     # -- answers -----------------------------------------------------------------------------
 
     def receive(self, packet: bytes, received_ns: int) -> Answer:
         """Match an answer to its probe. Raises StampError for what is none, and changes nothing."""
+        # Thousands of packets a second pass here: locals and plain arithmetic, few calls.
         try:
-            answer = parse_reflector(packet, self._authenticator)
+            fields = parse_reflector(packet, self._authenticator)
         except StampError as error:
             self._count(error)
             raise
-        if answer.ssid != self.ssid:
+        reflected, t3_s, t3_f, estimate, ssid, t2_s, t2_f, wire, t1_s, t1_f, _, _ = fields
+        if ssid != self.ssid:
             self.counters.foreign += 1
-            msg = f"SSID {answer.ssid} in session {self.ssid}"
+            msg = f"SSID {ssid} in session {self.ssid}"
             raise UnexpectedAnswer(msg)
-
-        newest = self.next_sequence - 1
-        sequence = newest - ((newest - answer.sender_sequence) & _LOW_32)
-        sent_ns = self._awaited.get(sequence)
-        was_overdue = sent_ns is None
-        if sent_ns is None:
-            sent_ns = self._overdue.get(sequence)
-            if sent_ns is None:
-                raise self._unexpected(sequence, answer.sender_sequence)
-        if answer.sender_timestamp != encode_ptp(sent_ns):
+        was_overdue = False
+        probe = self._awaited.get(wire)
+        if probe is None:
+            probe = self._overdue.get(wire)
+            if probe is None:
+                raise self._unexpected(wire)
+            was_overdue = True
+        sequence, sent_ns = probe
+        if t1_s * SECOND + t1_f != sent_ns:
             self.counters.forged += 1
-            msg = f"the answer to {sequence} does not repeat our timestamp"
+            msg = f"the answer to {wire} does not repeat our timestamp"
             raise ForgedPacket(msg)
         tlvs = b""
         if len(packet) > self._base_size:
-            tlvs = self._check_tlvs(packet[self._base_size :], answer.sequence)
+            tlvs = self._check_tlvs(packet[self._base_size :], reflected)
+
+        # The two-way delay, (T4 - T1) - (T3 - T2), and how long the way forth took: T2 - T1.
+        delay_ns = received_ns - sent_ns
+        if estimate & PTP_FORMAT:
+            forward_ns = t2_s * SECOND + t2_f - sent_ns
+            dwell_ns = (t3_s - t2_s) * SECOND + t3_f - t2_f
+        else:
+            t2 = join_ntp(t2_s, t2_f)
+            forward_ns, dwell_ns = t2 - sent_ns, join_ntp(t3_s, t3_f) - t2
+        interval = self._interval
+        if 0 <= dwell_ns <= delay_ns:
+            delay_ns -= dwell_ns
+            interval.pending.append((delay_ns, forward_ns))
+        else:
+            # A receive time of ours that went back with the wall clock, or times of the reflector
+            # that no clock gives: what is known is how long it took in all.
+            self.counters.absurd += 1
+            if delay_ns < 0:
+                delay_ns = 0
+            interval.pending.append((delay_ns, None))
+        if len(interval.pending) >= FOLD:
+            interval.fold()
+
+        # Smoothed delay and deviation with the gains of RFC 6298 section 2.
+        smoothed_ns = self._smoothed_ns
+        if smoothed_ns < 0:
+            smoothed_ns = delay_ns
+            deviation_ns = delay_ns >> 1
+        else:
+            error_ns = delay_ns - smoothed_ns
+            smoothed_ns += error_ns >> 3
+            deviation_ns = self._deviation_ns
+            deviation_ns += ((error_ns if error_ns > 0 else -error_ns) - deviation_ns) >> 2
+        self._smoothed_ns = smoothed_ns
+        self._deviation_ns = deviation_ns
+        margin_ns = self._k * deviation_ns
+        timeout_ns = smoothed_ns + (margin_ns if margin_ns > self._floor_ns else self._floor_ns)
+        self._timeout_ns = timeout_ns if timeout_ns < self._longest_ns else self._longest_ns
 
         if was_overdue:
-            del self._overdue[sequence]
+            del self._overdue[wire]
             self._lost -= 1
+            interval.take_back(sequence)
+            self._follow(sequence, reflected, sent_ns)
         else:
-            del self._awaited[sequence]
-        delay_ns = self._measure(
-            sent_ns,
-            decode_timestamp(answer.receive_timestamp, answer.error_estimate),
-            decode_timestamp(answer.timestamp, answer.error_estimate),
-            received_ns,
-        )
-        self._interval.count_answer(sequence, was_overdue)
-        self._smooth(delay_ns)
-        self._follow(sequence, answer.sequence, sent_ns)
+            del self._awaited[wire]
+            if sequence == self._highest_answered + 1 and reflected == self._reflector_next:
+                # Nothing was lost since the last answer, so nothing is overdue after it either.
+                self._highest_answered = sequence
+                self._reflector_next = reflected + 1
+                self.last_answered_sent_ns = sent_ns
+            else:
+                self._follow(sequence, reflected, sent_ns)
         self.answers_in_row += 1
-        return Answer(sequence, sent_ns, received_ns, delay_ns, was_overdue, tlvs)
+        # What Answer(...) does, without the Python frame of a named tuple's constructor.
+        return _new(Answer, (sequence, sent_ns, received_ns, delay_ns, was_overdue, tlvs))
 
     def _count(self, error: StampError) -> None:
         if isinstance(error, ForgedPacket):
@@ -219,52 +264,25 @@ class SessionSender:
         else:
             self.counters.malformed += 1
 
-    def _unexpected(self, sequence: int, wire: int) -> UnexpectedAnswer:
-        if sequence >= 0 and self.next_sequence - sequence < _HALF:
+    def _unexpected(self, wire: int) -> UnexpectedAnswer:
+        behind = (self.next_sequence - wire) & _LOW_32
+        if 0 < behind <= min(self.next_sequence, _HALF):
             self.counters.duplicate += 1
             return UnexpectedAnswer(f"probe {wire} was answered before, or given up")
         self.counters.never_sent += 1
         return UnexpectedAnswer(f"probe {wire} was never sent")
 
-    def _check_tlvs(self, tlvs: bytes, sequence: int) -> bytes:
+    def _check_tlvs(self, tlvs: bytes, reflected: int) -> bytes:
         """What of the TLVs can be believed: the packet itself has been checked already."""
         if self._authenticator is None:
             return tlvs
         try:
-            if is_sealed(sequence, tlvs, self._authenticator):
+            if is_sealed(reflected, tlvs, self._authenticator):
                 return tlvs
         except MalformedPacket:
             pass
         self.counters.unsealed += 1
         return b""
-
-    def _measure(self, t1: int, t2: int, t3: int, t4: int) -> int:
-        """The two-way delay, and the one-way delays into the interval."""
-        whole = t4 - t1
-        dwell = t3 - t2
-        if 0 <= dwell <= whole:
-            self._interval.count_delay(whole - dwell, t2 - t1, t4 - t3)
-            return whole - dwell
-        # A receive timestamp of ours that went back with the wall clock, or a reflector's times
-        # that no clock gives: what is known is how long it took in all.
-        self.counters.absurd += 1
-        whole = max(0, whole)
-        self._interval.count_two_way(whole)
-        return whole
-
-    def _smooth(self, delay_ns: int) -> None:
-        """Smoothed delay and deviation with the gains of RFC 6298 section 2."""
-        if self._smoothed_ns is None:
-            self._smoothed_ns = delay_ns
-            self._deviation_ns = delay_ns // 2
-        else:
-            error_ns = delay_ns - self._smoothed_ns
-            self._smoothed_ns += error_ns >> 3
-            self._deviation_ns += (abs(error_ns) - self._deviation_ns) >> 2
-        margin_ns = self._k * self._deviation_ns
-        if margin_ns < self._floor_ns:
-            margin_ns = self._floor_ns
-        self._timeout_ns = min(self._smoothed_ns + margin_ns, self._longest_ns)
 
     def _follow(self, sequence: int, reflected: int, sent_ns: int) -> None:
         """Keep account of which probes the reflector never saw, by its own numbers.
@@ -272,43 +290,43 @@ class SessionSender:
         Between two answers, the reflector's numbers advance by what it received, ours by what we
         sent. A stateless reflector repeats our numbers: then all loss counts as backward.
         """
-        previous = self._reflector_sequence
-        if previous is None:
-            # Numbers above ours: the session is older there than here. Start from what is.
-            advance = reflected + 1 if reflected <= sequence else sequence - self._highest_answered
-            self._reflector_sequence = reflected
-        else:
-            advance = (reflected - previous) & _LOW_32
-            if advance >= _HALF:  # a straggler, or the reflector started anew
-                advance = reflected + 1 if sequence > self._highest_answered else 0
-            if advance:
-                self._reflector_sequence = reflected
         ahead = sequence - self._highest_answered
+        arrived = (reflected + 1 - self._reflector_next) & _LOW_32
+        if self._reflector_next < 0:
+            # Numbers above ours: the session is older there than here. Start from what is.
+            arrived = reflected + 1 if reflected <= sequence else ahead
+            self._reflector_next = reflected + 1
+        elif arrived <= _HALF:
+            self._reflector_next = (reflected + 1) & _LOW_32
+        elif ahead > 0:  # the reflector started anew
+            arrived = reflected + 1
+            self._reflector_next = reflected + 1
+        else:  # a straggler that its successors overtook on the way back
+            arrived = 0
         if ahead > 0:
             self._highest_answered = sequence
             self.last_answered_sent_ns = sent_ns
             self._forward_lost += ahead
             if self.unanswered:
                 self.unanswered = max(0, self._highest_overdue - sequence)
-                self.unanswered_since_ns = (
-                    self._overdue.get(sequence + 1, sent_ns) if self.unanswered else None
-                )
-        self._forward_lost = max(0, self._forward_lost - advance)
+                following = self._overdue.get((sequence + 1) & _LOW_32)
+                self.unanswered_since_ns = following[1] if following and self.unanswered else None
+        self._forward_lost = max(0, self._forward_lost - arrived)
 
     # -- deadlines ---------------------------------------------------------------------------
 
     def next_deadline_ns(self) -> int | None:
         """When to call `handle_timer`; None while no answer is awaited."""
-        for sequence, sent_ns in self._awaited.items():
+        for sequence, sent_ns in self._awaited.values():
             return sent_ns + self._timeout_ns + self._grace(sequence)
         return None
 
     def next_late_ns(self) -> int | None:
-        """When `is_late` will become true; None while no answer is awaited or known delay."""
-        if self._smoothed_ns is None:
+        """When `is_late` will become true; None while no answer is awaited or no delay known."""
+        if self._smoothed_ns < 0:
             return None
         margin_ns = max(MS, 2 * self._deviation_ns)
-        for sequence, sent_ns in self._awaited.items():
+        for sequence, sent_ns in self._awaited.values():
             return sent_ns + self._smoothed_ns + margin_ns + self._grace(sequence)
         return None
 
@@ -323,31 +341,37 @@ class SessionSender:
         `shift_ns` is by how much the caller itself was late: the deadlines of all awaited probes
         move by it first.
         """
-        if shift_ns > 0 and self._awaited:
-            if next(iter(self._awaited)) >= self._grace_until:
+        if shift_ns > 0:
+            self._shift(shift_ns)
+        overdue = []
+        for probe in self._awaited.values():
+            sequence, sent_ns = probe
+            if sent_ns + self._timeout_ns + self._grace(sequence) > now_ns:
+                break
+            overdue.append(probe)
+        for sequence, _ in overdue:
+            self._give_up(sequence & _LOW_32)
+        return tuple(overdue)
+
+    def _shift(self, shift_ns: int) -> None:
+        """Move the deadlines of the probes that are awaited now, and of no later ones."""
+        for oldest, _ in self._awaited.values():
+            if oldest >= self._grace_until:
                 self._grace_ns = 0
             self._grace_ns = min(self._grace_ns + shift_ns, self._longest_ns)
             self._grace_until = self.next_sequence
-        overdue = []
-        for sequence, sent_ns in self._awaited.items():
-            if sent_ns + self._timeout_ns + self._grace(sequence) > now_ns:
-                break
-            overdue.append((sequence, sent_ns))
-        for sequence, _ in overdue:
-            self._give_up(sequence)
-        return tuple(overdue)
+            return
 
     def _grace(self, sequence: int) -> int:
         return self._grace_ns if sequence < self._grace_until else 0
 
-    def _give_up(self, sequence: int) -> None:
-        sent_ns = self._awaited.pop(sequence)
-        if len(self._overdue) >= self._capacity:
+    def _give_up(self, wire: int) -> None:
+        sequence, sent_ns = self._overdue[wire] = self._awaited.pop(wire)
+        if len(self._overdue) > self._capacity:
             del self._overdue[next(iter(self._overdue))]
-        self._overdue[sequence] = sent_ns
         self._highest_overdue = sequence
         self._lost += 1
-        self._interval.count_overdue(sequence)
+        self._interval.lost += 1
         self.answers_in_row = 0
         if sequence > self._highest_answered:
             self.unanswered += 1
@@ -361,7 +385,9 @@ class SessionSender:
         # Only what lies before an answered probe is known to be lost in one direction.
         settled = self._lost - max(0, self._highest_overdue - self._highest_answered)
         forward = min(self._forward_lost, settled)
-        return self._interval.close(now_ns, forward, settled - forward)
+        sample = self._interval.close(now_ns, forward, settled - forward)
+        self._interval.overdue_from = self._highest_overdue + 1
+        return sample
 
     def arrived(self, report: PathReport) -> int:
         """How many of the `unanswered` probes arrived there, by a report that came another way.
@@ -372,8 +398,7 @@ class SessionSender:
         highest = newest - ((newest - report.highest) & _LOW_32)
         if highest <= self._highest_answered:
             return 0
-        seen = -1 if self._reflector_sequence is None else self._reflector_sequence
-        arrived = (report.received - 1 - seen) & _LOW_32
+        arrived = (report.received - max(0, self._reflector_next)) & _LOW_32
         if arrived >= _HALF:  # the reflector started anew
             arrived = report.received
         in_flight = max(0, highest - self._highest_overdue)  # no verdict on these yet

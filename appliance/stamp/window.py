@@ -5,12 +5,11 @@ Nothing here is a verdict: a probe counted lost whose answer comes after all is 
 """
 
 from collections import deque
-from dataclasses import dataclass
 from operator import add, sub
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """The probes of one path that were resolved, by an answer or a verdict, in one interval.
 
     "Forward" is from us to the far end. Delays of one direction are what exceeds the best two-way
@@ -72,22 +71,28 @@ def _ratio(part: int, whole: int) -> float:
 
 def _extensive(sample: Sample) -> tuple[int, ...]:
     """What of a sample can be summed, and taken out of a sum again, without rounding."""
+    (
+        *counts,
+        delay,
+        _,
+        _,
+        delay_forward,
+        delay_backward,
+        ipdv_forward,
+        ipdv_backward,
+        _,
+        _,
+        span,
+    ) = sample
     weight = sample.answered + sample.recovered
     return (
-        sample.sent,
-        sample.answered,
-        sample.lost,
-        sample.recovered,
-        sample.lost_forward,
-        sample.lost_backward,
-        sample.recovered_forward,
-        sample.recovered_backward,
-        sample.delay_us * weight,
-        sample.delay_forward_us * weight,
-        sample.delay_backward_us * weight,
-        sample.ipdv_forward_us * weight,
-        sample.ipdv_backward_us * weight,
-        sample.span_us,
+        *counts,
+        delay * weight,
+        delay_forward * weight,
+        delay_backward * weight,
+        ipdv_forward * weight,
+        ipdv_backward * weight,
+        span,
     )
 
 
@@ -121,8 +126,10 @@ class Totals:
     def merge(self, later: "Totals") -> None:
         """Add what came after. Associative; not commutative, because the last jitter stands."""
         if later.measured:
-            self.min_us = min(self.min_us, later.min_us) if self.measured else later.min_us
-            self.max_us = max(self.max_us, later.max_us)
+            if later.min_us < self.min_us or not self.measured:
+                self.min_us = later.min_us
+            if later.max_us > self.max_us:
+                self.max_us = later.max_us
             self.jitter = later.jitter
         self.sums = tuple(map(add, self.sums, later.sums))
 
@@ -133,24 +140,26 @@ class Totals:
         delay, delay_forward, delay_backward, ipdv_forward, ipdv_backward, span_us = rest
         answered += recovered
         # The loss may have left a window before its late answer did: never below nothing.
-        lost = max(0, lost - recovered)
+        lost = lost - recovered if lost > recovered else 0
         weight = answered or 1
         return Sample(
-            sent=answered + lost,
-            answered=answered,
-            lost=lost,
-            lost_forward=max(0, lost_forward - recovered_forward),
-            lost_backward=max(0, lost_backward - recovered_backward),
-            delay_us=delay // weight,
-            delay_min_us=self.min_us,
-            delay_max_us=self.max_us,
-            delay_forward_us=delay_forward // weight,
-            delay_backward_us=delay_backward // weight,
-            ipdv_forward_us=ipdv_forward // weight,
-            ipdv_backward_us=ipdv_backward // weight,
-            jitter_forward_us=self.jitter[0],
-            jitter_backward_us=self.jitter[1],
-            span_us=span_us,
+            answered + lost,
+            answered,
+            lost,
+            0,
+            max(0, lost_forward - recovered_forward),
+            max(0, lost_backward - recovered_backward),
+            0,
+            0,
+            delay // weight,
+            self.min_us,
+            self.max_us,
+            delay_forward // weight,
+            delay_backward // weight,
+            ipdv_forward // weight,
+            ipdv_backward // weight,
+            *self.jitter,
+            span_us,
         )
 
 
@@ -176,11 +185,14 @@ class Window:
     def add(self, sample: Sample, now: float) -> None:
         """Take in a sample whose interval closed at `now`."""
         index = int(now // self._width_s)
-        self._expire(index)
-        if not self._buckets or self._buckets[-1][0] < index:
-            self._buckets.append((index, Totals()))
-        self._buckets[-1][1].add(sample)
-        self._sums = tuple(map(add, self._sums, _extensive(sample)))
+        totals = Totals()
+        totals.add(sample)
+        self._sums = tuple(map(add, self._sums, totals.sums))
+        if self._buckets and self._buckets[-1][0] >= index:
+            self._buckets[-1][1].merge(totals)
+        else:
+            self._expire(index)
+            self._buckets.append((index, totals))
 
     def total(self, now: float) -> Sample:
         """Everything since `span_s` seconds before `now`, netted of late answers."""
