@@ -83,13 +83,12 @@ class Child:
     its own, so no signal from a terminal reaches it.
     """
 
-    def __init__(self, pid: int, pidfd: int, *, is_own: bool) -> None:
+    def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self._pidfd = pidfd
-        self._is_own = is_own
 
     async def wait(self) -> int | None:
-        """Wait for its end: the exit status, or minus the signal, or None when it was adopted."""
+        """Wait for its end: the exit status, or minus the signal, or None if it was not our own."""
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
@@ -102,10 +101,13 @@ class Child:
             await ended
         finally:
             loop.remove_reader(self._pidfd)
-        return self._reap() if self._is_own else None
+        return self._reap()
 
-    def _reap(self) -> int:
-        _, status = os.waitpid(self.pid, 0)  # it has ended: this does not wait
+    def _reap(self) -> int | None:
+        try:
+            _, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
         return os.waitstatus_to_exitcode(status)
 
     def send(self, number: signal.Signals) -> None:
@@ -137,7 +139,7 @@ def spawn(argv: Sequence[str], output: int) -> Child:
         setsigmask=(),
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them; a child must not
     )
-    return Child(pid, os.pidfd_open(pid), is_own=True)
+    return Child(pid, os.pidfd_open(pid))
 
 
 def adopt(pid: int, started: int) -> Child | None:
@@ -150,7 +152,7 @@ def adopt(pid: int, started: int) -> Child | None:
     if start_time(pid) != started:
         os.close(pidfd)
         return None
-    return Child(pid, pidfd, is_own=False)
+    return Child(pid, pidfd)
 
 
 def start_time(pid: int) -> int | None:

@@ -1,0 +1,222 @@
+"""Follows the uplinks: what configuration, netlink and leases say of each becomes UplinkFacts.
+
+It decides what is a fact about an uplink; it must not decide whether the uplink is any good. An
+uplink that appears, disappears, is renamed or gets other addresses is one change of its facts.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from appliance import clock
+from appliance.config.intent import Interface, Method, Uplink
+from appliance.contract.ids import Slot
+from appliance.core.events import UplinkChanged, UplinkFacts
+from appliance.services.dhcp import (
+    DhcpClient,
+    hook_fault,
+    leases_directory,
+    read_leases,
+    release,
+    served_devices,
+)
+from appliance.services.lease import LeaseFacts
+from appliance.services.watch import watching
+
+log = logging.getLogger(__name__)
+
+NO_LEASES = LeaseFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device as netlink tells of it. The index stays when the name changes."""
+
+    index: int
+    name: str
+    has_carrier: bool  # IFF_UP and IFF_LOWER_UP
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An address of a device. The flags are those of if_addr.h: IFA_F_*."""
+
+    index: int
+    interface: Interface
+    is_tentative: bool = False  # IFA_F_TENTATIVE without IFA_F_OPTIMISTIC, or IFA_F_DADFAILED
+    is_deprecated: bool = False  # IFA_F_DEPRECATED
+
+
+def merge(
+    uplink: Uplink,
+    link: Link | None,
+    addresses: Iterable[LinkAddress] = (),
+    leases: LeaseFacts = NO_LEASES,
+) -> UplinkFacts:
+    """The facts of one uplink. `addresses` are those of `link`, `leases` what has not run out.
+
+    A gateway that was leased counts while the device has an address to reach it from: the address
+    of the lease itself for IPv4, any for IPv6. One that would be ourselves does not count.
+    """
+    if link is None:
+        return UplinkFacts(uplink.slot)
+    present = tuple(addresses)
+    usable = tuple(sorted((a.interface for a in present if _is_usable(a)), key=_order))
+    own = {a.interface.ip for a in present}
+    gateways = uplink.gateways if uplink.method is Method.STATIC else leases.gateways
+    kept = []
+    for gateway in gateways:
+        if uplink.method is Method.DHCP and isinstance(gateway, IPv4Address):
+            reachable = leases.lease4 is not None and leases.lease4.address.ip in own
+        else:
+            reachable = any(i.version == gateway.version for i in usable)
+        if reachable and gateway not in own:
+            kept.append(gateway)
+    return UplinkFacts(uplink.slot, True, link.has_carrier, usable, tuple(kept))
+
+
+class Uplinks:
+    """Keeps the facts of all uplinks and emits each change. Call from one event loop.
+
+    `directory` is the run directory, which must survive the supervisor and not the boot. `jitter`
+    yields numbers in 0..1. Nothing is emitted before the first `resync`.
+    """
+
+    def __init__(
+        self,
+        uplinks: Sequence[Uplink],
+        directory: Path,
+        emit: Callable[[UplinkChanged], None],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._uplinks = tuple(uplinks)
+        self._directory = directory
+        self._emit = emit
+        self._jitter = jitter
+        self._links: dict[int, Link] = {}
+        self._addresses: dict[int, dict[Interface, LinkAddress]] = {}
+        self._leases: dict[str, LeaseFacts] = {}
+        self._clients: dict[str, DhcpClient] = {}
+        self._told: dict[Slot, UplinkFacts] = {}
+        self._is_synced = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._reconfigured = asyncio.Event()
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    def resync(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> None:
+        """All that there is: at the start, and whenever notices were lost."""
+        self._links = {link.index: link for link in links}
+        self._addresses = {}
+        for address in addresses:
+            self._addresses.setdefault(address.index, {})[address.interface] = address
+        self._is_synced = True
+        # The first facts of a starting supervisor need the gateways, or routes would go and come.
+        self._read_leases()
+
+    def link_changed(self, link: Link) -> None:
+        self._links[link.index] = link
+        self._update()
+
+    def link_gone(self, index: int) -> None:
+        self._links.pop(index, None)
+        self._addresses.pop(index, None)
+        self._update()
+
+    def address_changed(self, address: LinkAddress) -> None:
+        self._addresses.setdefault(address.index, {})[address.interface] = address
+        self._update()
+
+    def address_gone(self, index: int, interface: Interface) -> None:
+        self._addresses.get(index, {}).pop(interface, None)
+        self._update()
+
+    def reconfigure(self, uplinks: Sequence[Uplink]) -> None:
+        """Another configuration is in force. What it does not name is given up."""
+        self._uplinks = tuple(uplinks)
+        named = {uplink.slot for uplink in uplinks}
+        self._told = {slot: facts for slot, facts in self._told.items() if slot in named}
+        self._reconfigured.set()
+        self._read_leases()
+
+    # -- the rim --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run a DHCP client for each uplink that wants one. Cancelling leaves them all running."""
+        fault = hook_fault()
+        if fault is not None:
+            log.error("leases will not be seen", extra={"error": fault})
+        with watching(leases_directory(self._directory), self._read_leases):
+            self._read_leases()
+            async with asyncio.TaskGroup() as group:
+                tasks: dict[str, asyncio.Task[None]] = {}
+                while True:
+                    self._reconfigured.clear()
+                    wanted = {u.device for u in self._uplinks if u.method is Method.DHCP}
+                    for device in (served_devices(self._directory) | set(tasks)) - wanted:
+                        if device in tasks:
+                            tasks.pop(device).cancel()
+                            del self._clients[device]
+                        await release(device, self._directory)
+                    for device in sorted(wanted - set(tasks)):
+                        client = DhcpClient(device, self._directory, self._jitter)
+                        self._clients[device] = client
+                        tasks[device] = group.create_task(client.run(), name=f"dhcp {device}")
+                    self._update()
+                    await self._reconfigured.wait()
+
+    def _read_leases(self) -> None:
+        self._leases = {
+            uplink.device: read_leases(self._directory, uplink.device)
+            for uplink in self._uplinks
+            if uplink.method is Method.DHCP
+        }
+        self._update()
+
+    def _update(self) -> None:
+        """Emit what is new, hand devices to their clients, and wake up when something runs out."""
+        if not self._is_synced:
+            return
+        now = clock.monotonic()
+        in_force = {device: leases.at(now) for device, leases in self._leases.items()}
+        by_name = {link.name: link for link in self._links.values()}
+        for device, client in self._clients.items():
+            link = by_name.get(device)
+            client.device_is(link.index if link else None)
+        for uplink in self._uplinks:
+            link = by_name.get(uplink.device)
+            addresses = self._addresses.get(link.index, {}).values() if link else ()
+            leases = in_force.get(uplink.device, NO_LEASES)
+            facts = merge(uplink, link, addresses, leases)
+            if self._told.get(uplink.slot) != facts:
+                self._told[uplink.slot] = facts
+                self._emit(UplinkChanged(facts))
+        ends = [e.next_end_s for e in in_force.values() if e.next_end_s is not None]
+        self._wake_at(min(ends, default=None))
+
+    def _wake_at(self, when: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            # The loop's clock is the same one (CLOCK_MONOTONIC).
+            self._timer = asyncio.get_running_loop().call_at(when, self._update)
+
+
+def _is_usable(address: LinkAddress) -> bool:
+    """Could a new packet have it as its source? Not in doubt, not on its way out, not link-local.
+
+    The kernel calls an IPv4 address deprecated from the rebinding time of its lease on and uses it
+    as before, so for IPv4 that says nothing.
+    """
+    ip = address.interface.ip
+    if address.is_tentative or ip.is_link_local or ip.is_loopback:
+        return False
+    return not (address.is_deprecated and isinstance(ip, IPv6Address))
+
+
+def _order(interface: Interface) -> tuple[int, int, int]:
+    return interface.version, int(interface.ip), interface.network.prefixlen
