@@ -29,6 +29,7 @@ class Supervisor:
         self.config_file = self.directory / CONFIG_NAME
         self.socket = self.directory / SOCKET_NAME
         self.daemon: Daemon | None = None
+        self._branchline = ("branchline", "--state-dir", str(self.directory))
         self.write_config(config)
 
     def write_config(self, config: Mapping[str, object] | str) -> None:
@@ -41,8 +42,7 @@ class Supervisor:
         if self.daemon is not None and self.daemon.is_running:
             message = f"{self._machine.name}: the supervisor runs already"
             raise RuntimeError(message)
-        argv = ["branchline", "run", "--config", str(self.config_file)]
-        argv += ["--state", str(self.directory)]
+        argv = [*self._branchline, "run", "--config", str(self.config_file)]
         self.daemon = self._machine.background(argv, name="branchline")
         if wait_s is not None:
             self.wait_ready(wait_s)
@@ -90,7 +90,7 @@ class Supervisor:
 
     def command(self, *words: str) -> str:
         """Run `branchline WORDS...` against this supervisor, as a person on the box would."""
-        return self._machine.run(["branchline", *words, "--socket", str(self.socket)])
+        return self._machine.run([*self._branchline, *words])
 
     def cpu_ratio(self, action: Callable[[], None]) -> float:
         """Share of the 1-GIPS core that the supervisor used while `action` ran."""
