@@ -12,9 +12,10 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.fleet import Fleet, wireguard_peer
-from lab.line import Line
-from lab.topology import Lab, Site
+from lab.fleet import wireguard_peer
+from lab.topology import Lab, Site, StoryError
+from tests.bench.measure import record, wait_for_phase
+from tests.bench.worlds import fleet_of
 
 CUTS = 12
 PPS = 200
@@ -32,13 +33,8 @@ def story_50ms(lab: Lab) -> None:
 
 
 def compare(lab: Lab, interval_ms: int) -> None:
-    a, b = build(lab, "a"), build(lab, "b")
-    fleet = Fleet(lab, policies=[POLICY], probing={"interval": f"{interval_ms} ms"})
-    fleet.add(a, 1)
-    fleet.add(b, 2)
-    fleet.start()
-    fleet.wait_up()
-    fleet.wait_carriers("a", "voice", "b", ["1-1"], 30)
+    fleet = fleet_of(lab, ("a", "b"), POLICY, interval_ms=interval_ms)
+    a, b = fleet.sites["a"], fleet.sites["b"]
     ours = lose_uplink(
         lab, a, b, interval_ms, lambda: fleet.carriers("a", "voice", "b") == ("1-1",)
     )
@@ -48,26 +44,24 @@ def compare(lab: Lab, interval_ms: int) -> None:
     birds = lose_uplink(lab, a, b, interval_ms, lambda: route_device(a, b) == "bl-1-1")
     lab.say(f"lost per cut: Branchline {ours}, BIRD + BFD {birds}")
     lost, peer = statistics.median(ours), statistics.median(birds)
-    lab.record(
+    record(
+        lab,
         f"blackout_{interval_ms}ms_ratio",
         lost / peer,
         "ratio",
         samples=ours,
-        peer={"name": "BIRD 2 static routes + BFD", "lost": peer, "samples": birds},
+        peer={
+            "name": f"BIRD 2 static routes + BFD {interval_ms} ms x 3",
+            "value": peer,
+            "unit": "packets lost",
+            "samples": birds,
+        },
+        remark=f"Branchline loses {lost:g} packets",
         lost=lost,
         packets_per_s=PPS,
         probe_interval_ms=interval_ms,
-        multiplier=3,
-        delay_ms="10/20 one way",
+        two_way_delay_ms=20,
     )
-
-
-def build(lab: Lab, name: str) -> Site:
-    site = lab.site(name)
-    site.uplink("fibre", down=Line(delay_ms=10))
-    site.uplink("dsl", down=Line(delay_ms=20))
-    site.lan()
-    return site
 
 
 def lose_uplink(
@@ -79,8 +73,7 @@ def lose_uplink(
     for n in range(CUTS):
         lab.wait_until(is_home, 90, "the call is on the fibre path")
         lab.sleep_virtual(SETTLE_S)
-        tick = (int(lab.now_s * 1000 / interval_ms) + 2) * interval_ms / 1000
-        lab.at(tick + n * interval_ms / 1000 / CUTS)
+        wait_for_phase(interval_ms / 1000, n / CUTS)
         cut_s = lab.now_s
         b.uplinks["fibre"].down.cut()
         lab.sleep_virtual(SETTLE_S)
@@ -112,20 +105,30 @@ def hand_over_to_bird(lab: Lab, a: Site, b: Site, interval_ms: int) -> None:
             key = wireguard_peer(site, device)
             site.run(["wg", "set", device, "peer", key, "allowed-ips", "0.0.0.0/0,::/0"])
             site.ip(f"addr add 10.254.{x}{y}.{own} peer 10.254.{x}{y}.{far}/32 dev {device}")
-    for site, far, own_n, far_n in ((a, b, 1, 2), (b, a, 2, 1)):
+    for site, other, own_n, far_n in ((a, b, 1, 2), (b, a, 2, 1)):
         config = Path(f"/tmp/bird-{site.name}.conf")
-        config.write_text(bird_config(far, own_n, far_n, interval_ms))
+        config.write_text(bird_config(other, own_n, far_n, interval_ms))
         control = f"/tmp/bird-{site.name}.ctl"
         site.background(["bird", "-f", "-c", str(config), "-s", control], name="bird")
-        lab.wait_until(
-            lambda c=control, s=site: (
-                s.run(["birdc", "-s", c, "show", "bfd", "sessions"], check=False).count(" Up ")
-                == (4 if s is b else 0)
-            ),
-            60,
-            f"BIRD runs on {site.name}",
-        )
+    for site in (a, b):
+        wait_for_bfd(lab, site)
     lab.wait_until(lambda: route_device(a, b) == "bl-1-1", 60, "BIRD routes over the fibre path")
+
+
+def wait_for_bfd(lab: Lab, site: Site) -> None:
+    control = f"/tmp/bird-{site.name}.ctl"
+    shown = ""
+
+    def all_up() -> bool:
+        nonlocal shown
+        shown = site.run(["birdc", "-s", control, "show", "bfd", "sessions"], check=False)
+        return shown.count(" Up ") == len(PLANES)
+
+    try:
+        lab.wait_until(all_up, 60, f"the BFD sessions of {site.name} are up", poll_s=0.5)
+    except StoryError:
+        lab.say(shown)
+        raise
 
 
 def bird_config(far: Site, own_n: int, far_n: int, interval_ms: int) -> str:

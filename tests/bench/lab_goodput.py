@@ -1,0 +1,90 @@
+"""TCP goodput through the product at both edges, against plain WireGuard in the same guest.
+
+      a-lan0-h1 --- [a] === fibre ===+-- internet --+=== fibre === [b] --- b-lan0-h1
+                        === dsl   ===+              +=== dsl   ===
+
+First two sites whose planes were made by hand: a route by nexthop object, no firewall, no classes.
+Then the same topology with a supervisor at each edge: flows are classified, marked, routed by class
+tables and pass a stateful firewall, while the supervisors probe all paths at their default pace.
+All of it shares the guest's one core, hosts and router included. One flow, alternating directions.
+"""
+
+from lab.fleet import Fleet
+from lab.line import Line
+from lab.topology import Host, Lab, Site
+from tests.bench import planes
+from tests.bench.measure import record
+from tests.bench.worlds import two_uplinks
+
+ROUNDS = 6
+SECONDS = 5.0
+CLEAN = Line()
+
+
+def story(lab: Lab) -> None:
+    plain = measure(lab, build_plain(lab))
+    lab.say(f"plain WireGuard: {plain} Mbit/s")
+    lab.start_over(seed=lab.seed)
+    ours = measure(lab, build_supervised(lab))
+    lab.say(f"through the product: {ours} Mbit/s")
+    mean_plain, mean_ours = sum(plain) / ROUNDS, sum(ours) / ROUNDS
+    record(
+        lab,
+        "goodput_ratio",
+        mean_ours / mean_plain,
+        "ratio",
+        samples=ours,
+        peer={
+            "name": "plain WireGuard",
+            "value": mean_plain,
+            "unit": "Mbit/s",
+            "samples": plain,
+        },
+        remark=f"{mean_ours:.0f} Mbit/s",
+        flows=1,
+        seconds=SECONDS,
+        supervisors="both run and probe 4 paths each at 50 ms",
+    )
+
+
+def measure(lab: Lab, hosts: tuple[Host, Host]) -> list[float]:
+    """Mbit/s of each round; the first seconds, when flows are young, do not count."""
+    rates = []
+    for n in range(ROUNDS):
+        result = lab.iperf3(
+            *hosts, seconds=SECONDS, omit_s=2, direction="backward" if n % 2 else "forward"
+        )
+        rates.append(round(max(result.forward_mbit, result.backward_mbit), 2))
+    return rates
+
+
+def sites(lab: Lab) -> tuple[Site, Site]:
+    a, b = (two_uplinks(lab, name, fibre=CLEAN, dsl=CLEAN) for name in "ab")
+    return a, b
+
+
+def build_plain(lab: Lab) -> tuple[Host, Host]:
+    a, b = sites(lab)
+    planes.connect(a, b)
+    planes.route(a, b, (1, 1))
+    planes.route(b, a, (1, 1))
+    return reachable(lab, a, b)
+
+
+def build_supervised(lab: Lab) -> tuple[Host, Host]:
+    a, b = sites(lab)
+    fleet = Fleet(lab, probing={})
+    fleet.add(a, 1)
+    fleet.add(b, 2)
+    fleet.start()
+    fleet.wait_up(60)
+    hosts = reachable(lab, a, b)
+    lab.sleep_virtual(5)
+    return hosts
+
+
+def reachable(lab: Lab, a: Site, b: Site) -> tuple[Host, Host]:
+    """The hosts of both, once they reach each other."""
+    hosts = a.lans["lan0"].hosts[0], b.lans["lan0"].hosts[0]
+    lab.wait_until(lambda: lab.ping(*hosts, count=1).received, 30, "the hosts reach each other")
+    return hosts

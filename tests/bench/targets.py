@@ -1,0 +1,185 @@
+"""What every benchmark has to reach, in one place: the harness and the documents read it here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A number of the lab and its limit."""
+
+    name: str
+    bench: str  # its scenario is tests/bench/lab_<bench>.py
+    what: str
+    sense: Literal["<=", ">="]
+    limit: float
+    unit: str
+
+    def is_met(self, value: float) -> bool:
+        """Does a measured value reach the target? NaN never does."""
+        return value <= self.limit if self.sense == "<=" else value >= self.limit
+
+    @property
+    def text(self) -> str:
+        """The limit as a person reads it: "<= 0.8 ratio"."""
+        return f"{self.sense} {self.limit:g} {self.unit}".replace(" ratio", "")
+
+
+TARGETS = (
+    Target(
+        "blackout_20ms_ratio",
+        "blackout",
+        "packets lost when the far uplink is cut one way, 20 ms probes, over those BIRD + BFD "
+        "(20 ms x 3) loses on the same planes",
+        "<=",
+        0.8,
+        "ratio",
+    ),
+    Target(
+        "blackout_50ms_ratio",
+        "blackout",
+        "the same with 50 ms probes and BFD at 50 ms x 3",
+        "<=",
+        0.6,
+        "ratio",
+    ),
+    Target(
+        "carrier_loss_lost",
+        "carrier",
+        "packets lost when a local uplink loses its carrier, 200 packets/s",
+        "<=",
+        3,
+        "packets",
+    ),
+    Target(
+        "brownout_delay_p95_s",
+        "brownout",
+        "+80 ms on a path of a class whose SLA forbids it: until the class has moved, 95th "
+        "percentile",
+        "<=",
+        0.6,
+        "s",
+    ),
+    Target(
+        "brownout_loss_p95_s",
+        "brownout",
+        "3 % loss on a path of a class whose SLA is 1 %, no traffic: the same",
+        "<=",
+        3,
+        "s",
+    ),
+    Target(
+        "brownout_loss_traffic_p95_s",
+        "brownout",
+        "the same with 200 packets/s of traffic",
+        "<=",
+        2,
+        "s",
+    ),
+    Target(
+        "noisy_line_moves",
+        "noisy",
+        "moves in 30 minutes on a healthy but noisy line: 0.3 % random loss, 5 ms jitter, SLA 1 %",
+        "<=",
+        0,
+        "moves",
+    ),
+    Target(
+        "flapping_moves_per_min",
+        "flapping",
+        "most voluntary moves within any 60 s while a line flaps with a period of 30 s for 10 "
+        "minutes, never longer on the dead path than in a blackout",
+        "<=",
+        1,
+        "moves",
+    ),
+    Target(
+        "tcp_sessions_survived",
+        "sessions",
+        "of 100 long-lived TCP sessions, those that survive a blackout",
+        ">=",
+        100,
+        "sessions",
+    ),
+    Target(
+        "sigkill_lost",
+        "sigkill",
+        "packets lost while the supervisor is dead for 60 s under 1,000 packets/s, and while it "
+        "starts again",
+        "<=",
+        0,
+        "packets",
+    ),
+    Target(
+        "sigkill_ops",
+        "sigkill",
+        "operations that the restarted supervisor applies",
+        "<=",
+        0,
+        "operations",
+    ),
+    Target(
+        "goodput_ratio",
+        "goodput",
+        "TCP goodput through classes and firewalls at both edges over that of plain WireGuard",
+        ">=",
+        0.95,
+        "ratio",
+    ),
+    Target(
+        "supervisor_cpu_ratio",
+        "footprint",
+        "share of the 1-GIPS core that a supervisor with 8 paths at 20 ms takes",
+        "<=",
+        0.03,
+        "ratio",
+    ),
+    Target(
+        "supervisor_rss_mib",
+        "footprint",
+        "its resident memory",
+        "<=",
+        90,
+        "MiB",
+    ),
+    Target(
+        "hub_cold_apply_s",
+        "hub",
+        "a hub with 1,000 sites x 4 planes: from an empty kernel to the whole plan",
+        "<=",
+        15,
+        "s",
+    ),
+    Target(
+        "hub_uplink_death_ms",
+        "hub",
+        "from the death of a local uplink of the hub to all traffic on the other",
+        "<=",
+        200,
+        "ms",
+    ),
+    Target(
+        "hub_probing_cpu_ratio",
+        "hub",
+        "share of the core for 4,000 probes/s sent and as many answered",
+        "<=",
+        0.6,
+        "ratio",
+    ),
+    Target(
+        "hub_rss_mib",
+        "hub",
+        "resident memory of the hub's supervisor",
+        "<=",
+        200,
+        "MiB",
+    ),
+)
+
+
+def target(name: str) -> Target:
+    """The target of that name. Raises KeyError."""
+    for each in TARGETS:
+        if each.name == name:
+            return each
+    raise KeyError(name)
