@@ -34,6 +34,7 @@ from appliance.core.layout import lay_out
 from appliance.core.liveness import (
     BURSTS,
     RISE_FALL,
+    RISE_S,
     answer,
     fall,
     miss,
@@ -279,6 +280,8 @@ def _returned(draft: Draft, event: AnswerReturned) -> None:
     if after is before:
         return
     site.paths[after.plane] = after
+    if after.liveness is Liveness.RISING:
+        site.review_at = min(site.review_at, after.since + RISE_S)  # no sample may come by then
     if after.liveness is not before.liveness:
         _came_back(draft, site, before, after)
 

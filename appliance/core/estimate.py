@@ -60,6 +60,7 @@ class Estimate(NamedTuple):
     ceiling_us: int = 0  # none was slower
     trend: int = 0  # answers that floor and ceiling are taken over; 0 when there are too few
     last: tuple[int, int, int] = (0, 0, 0)  # least, most and number of the last sample's delays
+    untold: int = 0  # lost probes whose direction no later answer has told yet
     bucket: int = 0  # number of the bucket being filled
     current: Counts = NONE
     past: tuple[Counts, ...] = ()  # complete buckets, oldest first
@@ -90,26 +91,44 @@ def _sum(counts: tuple[Counts, ...]) -> Counts:
     )
 
 
-def observe(estimate: Estimate, sample: Sample, now: float) -> Estimate:
-    """Take in one sample, whose interval closed at `now`."""
+def directions(estimate: Estimate, sample: Sample) -> tuple[int, int]:
+    """Losses on the way forth and back that a sample tells of, late answers taken off.
+
+    What was lost before the path was last forgotten is left out: after a blackout the sample
+    tells of all of it in one piece, and that says nothing of the path as it is now.
+    """
+    forward = sample.lost_forward - sample.recovered_forward
+    backward = sample.lost_backward - sample.recovered_backward
+    if forward + backward <= 0:
+        return forward, backward
+    known = max(0, estimate.untold + sample.lost - sample.recovered)
+    forward = min(forward, known)
+    return forward, min(backward, known - forward)
+
+
+def observe(estimate: Estimate, sample: Sample, told: tuple[int, int], now: float) -> Estimate:
+    """Take in one sample, whose interval closed at `now`, with the `directions` it told."""
     current, past, total, bucket = estimate.current, estimate.past, estimate.total, estimate.bucket
     number = int(now / BUCKET_S)
     if number != bucket:
         past, total = _rotate(past, current, number - bucket if bucket else 0)
         current, bucket = NONE, number
-    lost = sample.lost
+    forward, backward = told
+    lost = sample.lost - sample.recovered
     current = Counts(
         current.sent + sample.sent,
-        current.lost + lost - sample.recovered,
-        current.forward + sample.lost_forward - sample.recovered_forward,
-        current.backward + sample.lost_backward - sample.recovered_backward,
+        current.lost + lost,
+        current.forward + forward,
+        current.backward + backward,
     )
+    untold = max(0, estimate.untold + lost - forward - backward)
     answers = sample.answered + sample.recovered
     if not answers:
         return estimate._replace(
             at=now,
             trend=0,
             last=(0, 0, 0),
+            untold=untold,
             bucket=bucket,
             current=current,
             past=past,
@@ -146,6 +165,7 @@ def observe(estimate: Estimate, sample: Sample, now: float) -> Estimate:
         ceiling,
         trend,
         (least, most, answers),
+        untold,
         bucket,
         current,
         past,

@@ -6,7 +6,7 @@ An ordinary sample changes an estimate and nothing else: no ranking, no other si
 from appliance.contract.ids import PathId
 from appliance.core import uplinks
 from appliance.core.draft import Draft, SiteDraft
-from appliance.core.estimate import observe
+from appliance.core.estimate import directions, observe
 from appliance.core.events import TrafficSampled
 from appliance.core.liveness import acquit, answer, is_wrong
 from appliance.core.pace import boost, unboost
@@ -23,11 +23,13 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
     """Take in a sample. True when the site's steering should be looked at again."""
     now = draft.now
     tests = before.tests
+    if before.falls and not before.estimate.answered:
+        # The first sample since the path came back: its losses are those of the time before.
+        sample = sample._replace(sent=sample.answered, lost=0)
+    told = directions(before.estimate, sample)
     if tests and before.liveness is not Liveness.DOWN:
-        forward = sample.lost_forward - sample.recovered_forward
-        backward = sample.lost_backward - sample.recovered_backward
-        tests = _feed(draft, before, sample.sent, forward, backward)
-    path = before._replace(estimate=observe(before.estimate, sample, now), tests=tests)
+        tests = _feed(draft, before, sample.sent, *told)
+    path = before._replace(estimate=observe(before.estimate, sample, told, now), tests=tests)
     if path.liveness is not Liveness.UP:
         path = _live(draft, path, sample)
     verdicts = _judge(draft, path)

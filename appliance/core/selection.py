@@ -6,12 +6,12 @@ visiting.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from appliance.contract.ids import Plane
+from appliance.contract.ids import Plane, Slot
 from appliance.core.estimate import Estimate
-from appliance.core.layout import Candidate
+from appliance.core.layout import Candidate, ClassPlan
 from appliance.core.mos import mos
 from appliance.core.state import Liveness, PathState
 from appliance.core.verdict import Verdict
@@ -93,6 +93,22 @@ def stand(
             candidate.plane,
         ),
     )
+
+
+def stand_all(
+    plan: ClassPlan,
+    paths: Mapping[Plane, PathState],
+    qualities: Mapping[Plane, tuple[int, int]],
+    is_usable: Callable[[Slot], bool],
+) -> list[Standing]:
+    """All candidates of a class toward one site, in the order of their planes."""
+    standings = []
+    for candidate in plan.candidates:
+        path = paths[candidate.plane]
+        verdict = path.verdicts[plan.sla]
+        is_attached = is_usable(candidate.plane.local)
+        standings.append(stand(candidate, path, verdict, is_attached, qualities[candidate.plane]))
+    return standings
 
 
 def best(standings: Iterable[Standing]) -> Standing | None:

@@ -11,9 +11,9 @@ from appliance.core import reasons
 from appliance.core.actions import Cause, MoveClass, SetProbeInterval, Severity
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.layout import ClassPlan
-from appliance.core.liveness import fall, forget
+from appliance.core.liveness import RISE_S, answer, fall, forget
 from appliance.core.pace import interval
-from appliance.core.selection import Standing, quality, stand
+from appliance.core.selection import Standing, quality, stand_all
 from appliance.core.state import ClassState, Liveness
 from appliance.core.steering import Assignment, Carrier
 from appliance.core.sticky import choose
@@ -28,19 +28,9 @@ def reconsider(draft: Draft, site: SiteDraft) -> None:
     if not draft.is_settled:
         return
     qualities = {plane: quality(path.estimate) for plane, path in site.paths.items()}
-    site.review_at = math.inf
-    is_usable = draft.is_usable
+    site.review_at = _next_rise(draft, site)
     for plan in site.shape.classes:
-        standings = [
-            stand(
-                candidate,
-                site.paths[candidate.plane],
-                site.paths[candidate.plane].verdicts[plan.sla],
-                is_usable(candidate.plane.local),
-                qualities[candidate.plane],
-            )
-            for candidate in plan.candidates
-        ]
+        standings = stand_all(plan, site.paths, qualities, draft.is_usable)
         _decide_class(draft, site, plan, standings)
     _warn_unreachable(draft, site)
     repace(draft, site)
@@ -92,7 +82,7 @@ def repace(draft: Draft, site: SiteDraft) -> None:
 
 
 def _follow_uplinks(draft: Draft, site: SiteDraft) -> None:
-    """A path is down with its uplink, and unknown again when that comes back."""
+    """A path is down with its uplink, unknown again when that comes back, and up in time."""
     for plane, path in site.paths.items():
         uplink = draft.uplinks.get(plane.local)
         if uplink is None or uplink.facts is None:
@@ -102,6 +92,20 @@ def _follow_uplinks(draft: Draft, site: SiteDraft) -> None:
                 site.paths[plane] = fall(path, draft.now)
         elif path.liveness is Liveness.DOWN and path.since <= uplink.attached_at:
             site.paths[plane] = forget(path, draft.now)
+        elif path.liveness is Liveness.RISING and not path.unanswered:
+            site.paths[plane] = answer(path, draft.now, 0)
+
+
+def _next_rise(draft: Draft, site: SiteDraft) -> float:
+    """When a path that answers again will have done so for long enough."""
+    return min(
+        [
+            path.since + RISE_S
+            for path in site.paths.values()
+            if path.liveness is Liveness.RISING and path.since + RISE_S > draft.now
+        ],
+        default=math.inf,
+    )
 
 
 def _decide_class(
