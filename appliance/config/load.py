@@ -4,6 +4,7 @@
 in files whose names are relative to the folder of the configuration.
 """
 
+from collections.abc import Iterable
 from pathlib import Path as FilePath
 
 from appliance.config import intent, schema
@@ -14,6 +15,8 @@ from appliance.config.migrate import Unsupported, migrate
 from appliance.config.validate import validate
 from appliance.config.yaml import MAX_OCTETS, Document, Unreadable, parse_yaml
 from appliance.contract.ids import ClassName, Label, SiteId, SiteName, Slot, UplinkName
+
+MAX_PROBLEMS = 1000  # told in full; nobody mends more at a time
 
 _DEFAULT_INDEX = 15  # fixed, so that its flows keep their mark when classes come and go
 _IDLE_US = 1_000_000
@@ -47,13 +50,21 @@ def parse_config(text: str, name: str, own_public_key: str | None = None) -> Int
     try:
         document = parse_yaml(text)
     except Unreadable as error:
-        raise ConfigError(name, error.problems) from None
+        raise ConfigError(name, _in_order(error.problems)) from None
     config, findings = _judge(document, own_public_key)
     problems = [document.problem(each.path, each.message, each.hint) for each in findings]
     problems.extend(document.problems)
     if problems or config is None:
-        raise ConfigError(name, sorted(problems, key=lambda each: (each.line, each.column)))
+        raise ConfigError(name, _in_order(problems))
     return compile_intent(config)
+
+
+def _in_order(problems: Iterable[Problem]) -> list[Problem]:
+    ordered = sorted(problems, key=lambda each: (each.line, each.column))
+    told, rest = ordered[:MAX_PROBLEMS], ordered[MAX_PROBLEMS:]
+    if rest:
+        told.append(Problem("", rest[0].line, rest[0].column, f"{len(rest)} more from here on"))
+    return told
 
 
 def _judge(

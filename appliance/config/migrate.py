@@ -34,10 +34,12 @@ def migrate(
     A version that is missing or no number is a finding, and then the current one is assumed, so
     that the rest of the file can be judged.
     """
-    if "version" not in tree:
+    version = tree.get("version")
+    if version is None:
         hint = f"begin the file with `version: {current}`"
-        return {**tree, "version": current}, [Finding((), "`version` is missing", hint)]
-    version = tree["version"]
+        missing = [Finding((), "`version` is missing", hint)]
+        # The reader of the file has reported a key without a value.
+        return {**tree, "version": current}, [] if "version" in tree else missing
     if isinstance(version, bool) or not isinstance(version, int):
         message = f"the version must be a number, not {quoted(version)}"
         finding = Finding(("version",), message, f"`version: {current}`")

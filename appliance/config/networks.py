@@ -126,20 +126,21 @@ def _claims(parts: Parts) -> Iterator[_Claim]:
 def _overlaps(claims: Iterable[_Claim]) -> Iterator[Finding]:
     """A finding for each claim that shares addresses with an earlier one of another group.
 
-    Prefixes either nest or are disjoint, so one pass over the sorted claims with a stack of the
-    prefixes around the current one finds all of them: O(n log n).
+    Prefixes either nest or are disjoint. So one pass over the sorted claims, with a stack of the
+    prefixes around the current one, finds all: O(n log n), as a prefix is in at most 128 others.
     """
     around: list[_Claim] = []
     blamed: set[Path] = set()
     for claim in sorted(claims):
         while around and (around[-1].version, around[-1].last) < (claim.version, claim.first):
             around.pop()
-        outer = next((o for o in reversed(around) if o.group != claim.group), None)
-        around.append(claim)
-        if outer is None:
-            continue
-        early, late = (outer, claim) if outer.order < claim.order else (claim, outer)
-        if late.path not in blamed:
-            blamed.add(late.path)
-            message = f"{late.network} overlaps {early.network} of {pointer_of(early.path)}"
-            yield Finding(late.path, message, "an address lies in one place: narrow one of the two")
+        for outer in reversed(around):
+            early, late = (outer, claim) if outer.order < claim.order else (claim, outer)
+            if outer.group != claim.group and late.path not in blamed:
+                blamed.add(late.path)
+                message = f"{late.network} overlaps {early.network} of {pointer_of(early.path)}"
+                hint = "an address lies in one place: narrow one of the two"
+                yield Finding(late.path, message, hint)
+        # The same prefix again would only make the stack deep.
+        if not around or around[-1].network != claim.network:
+            around.append(claim)

@@ -2,8 +2,8 @@
 
 PyYAML follows YAML 1.1, which reads `no` as false, `12:30` as 750 and a MAC address as a number.
 Here only the plain scalars of the YAML 1.2 core schema (section 10.3.2) are anything but text. A
-key given twice, an alias, a tag or a second document is a problem, never a surprise. Size and
-depth are bounded, so that no text is expensive to read.
+key given twice, an alias, a tag or a second document is a problem, never a surprise. Size, depth
+and number of nodes are bounded, so that no text is expensive to read.
 
 Nothing in a configuration may be null, so a null, too, is a problem.
 
@@ -22,6 +22,7 @@ from appliance.config.errors import Path, Problem, pointer_of, quoted
 
 MAX_OCTETS = 1 << 20
 MAX_DEPTH = 32
+MAX_NODES = 100_000  # a site takes about 20, and 3,000 sites fill the octets
 MAX_NUMBER = 20  # characters; a longer number stays text, and no key takes it
 
 HAS_C_PARSER = hasattr(yaml, "CSafeLoader")
@@ -136,6 +137,7 @@ class _Builder:
     problems: list[Problem] = field(default_factory=list)
     broken: list[Path] = field(default_factory=list)
     path: list[str | int] = field(default_factory=list)
+    nodes: int = 0
 
     def document(self) -> Document:
         self.next_event()  # the stream starts
@@ -152,6 +154,9 @@ class _Builder:
         mark = event.start_mark
         place = Place(mark.line, mark.column)
         kind = event.__class__
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise self.end(mark, f"more than {MAX_NODES} values")
         if kind is yaml.AliasEvent:
             self.find(mark, "an alias is not followed", "write the value out")
             return None, place

@@ -156,6 +156,14 @@ def test_problems_stand_in_the_order_of_the_file() -> None:
     assert len(places) > 40
 
 
+def test_an_endless_list_of_problems_is_cut_and_counted() -> None:
+    text = SOUND + "".join(f"key-{n}: 1\n" for n in range(1500))
+    problems = problems_of(text)
+    assert len(problems) == 1001
+    assert problems[-1].message == "500 more from here on"
+    assert problems[-1].line == problems[-2].line + 1
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     missing = tmp_path / "box.yaml"
     with pytest.raises(ConfigError, match=r"box\.yaml:1:1: cannot be read: No such file"):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from appliance.config import yaml as config_yaml
-from appliance.config.yaml import MAX_DEPTH, MAX_OCTETS, Unreadable, parse_yaml
+from appliance.config.yaml import MAX_DEPTH, MAX_NODES, MAX_OCTETS, Unreadable, parse_yaml
 
 
 @pytest.fixture(autouse=True, params=["CSafeLoader", "SafeLoader"])
@@ -132,6 +132,7 @@ def test_what_has_no_meaning_is_found(text: str, said: str) -> None:
         ("[" * (MAX_DEPTH + 1), 1, "nested deeper"),
         ("[" * 100_000, 1, "nested deeper"),
         ("{a: " * 100_000, 1, "nested deeper"),
+        ("[" + "1," * MAX_NODES + "]", 1, "more than 100000 values"),
         ("#" * (MAX_OCTETS + 1), 1, "at most 1048576"),
     ],
 )
