@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from appliance import clock
@@ -42,12 +42,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class LinkAddress:
-    """An address of a device. The flags are those of if_addr.h: IFA_F_*."""
+    """An address of a device that a new packet may have as its source.
+
+    That is: of global scope, not tentative, and not a deprecated IPv6 address. (The kernel calls an
+    IPv4 address deprecated from the rebinding time of its lease on, and uses it as before.)
+    """
 
     index: int
     interface: Interface
-    is_tentative: bool = False  # IFA_F_TENTATIVE without IFA_F_OPTIMISTIC, or IFA_F_DADFAILED
-    is_deprecated: bool = False  # IFA_F_DEPRECATED
 
 
 def merge(
@@ -63,9 +65,8 @@ def merge(
     """
     if link is None:
         return UplinkFacts(uplink.slot)
-    present = tuple(addresses)
-    usable = tuple(sorted((a.interface for a in present if _is_usable(a)), key=_order))
-    own = {a.interface.ip for a in present}
+    usable = tuple(sorted((a.interface for a in addresses), key=_order))
+    own = {interface.ip for interface in usable}
     gateways = uplink.gateways if uplink.method is Method.STATIC else leases.gateways
     kept = []
     for gateway in gateways:
@@ -97,7 +98,7 @@ class Uplinks:
         self._emit = emit
         self._jitter = jitter
         self._links: dict[int, Link] = {}
-        self._addresses: dict[int, dict[Interface, LinkAddress]] = {}
+        self._addresses: dict[int, tuple[LinkAddress, ...]] = {}
         self._leases: dict[str, LeaseFacts] = {}
         self._clients: dict[str, DhcpClient] = {}
         self._told: dict[Slot, UplinkFacts] = {}
@@ -108,30 +109,24 @@ class Uplinks:
     # -- what happens ---------------------------------------------------------------------------
 
     def resync(self, links: Iterable[Link], addresses: Iterable[LinkAddress]) -> None:
-        """All that there is: at the start, and whenever notices were lost."""
+        """All that there is: at the start, and after every notice."""
         self._links = {link.index: link for link in links}
         self._addresses = {}
         for address in addresses:
-            self._addresses.setdefault(address.index, {})[address.interface] = address
+            found = self._addresses.get(address.index, ())
+            self._addresses[address.index] = (*found, address)
         self._is_synced = True
         # The first facts of a starting supervisor need the gateways, or routes would go and come.
         self._read_leases()
 
     def link_changed(self, link: Link) -> None:
+        """A notice, ahead of the next `resync`: a lost carrier must not wait for that."""
         self._links[link.index] = link
         self._update()
 
     def link_gone(self, index: int) -> None:
         self._links.pop(index, None)
         self._addresses.pop(index, None)
-        self._update()
-
-    def address_changed(self, address: LinkAddress) -> None:
-        self._addresses.setdefault(address.index, {})[address.interface] = address
-        self._update()
-
-    def address_gone(self, index: int, interface: Interface) -> None:
-        self._addresses.get(index, {}).pop(interface, None)
         self._update()
 
     def reconfigure(self, uplinks: Sequence[Uplink]) -> None:
@@ -188,7 +183,7 @@ class Uplinks:
             client.device_is(link.index if link else None)
         for uplink in self._uplinks:
             link = by_name.get(uplink.device)
-            addresses = self._addresses.get(link.index, {}).values() if link else ()
+            addresses = self._addresses.get(link.index, ()) if link else ()
             leases = in_force.get(uplink.device, NO_LEASES)
             facts = merge(uplink, link, addresses, leases)
             if self._told.get(uplink.slot) != facts:
@@ -204,18 +199,6 @@ class Uplinks:
         if when is not None:
             # The loop's clock is the same one (CLOCK_MONOTONIC).
             self._timer = asyncio.get_running_loop().call_at(when, self._update)
-
-
-def _is_usable(address: LinkAddress) -> bool:
-    """Could a new packet have it as its source? Not in doubt, not on its way out, not link-local.
-
-    The kernel calls an IPv4 address deprecated from the rebinding time of its lease on and uses it
-    as before, so for IPv4 that says nothing.
-    """
-    ip = address.interface.ip
-    if address.is_tentative or ip.is_link_local or ip.is_loopback:
-        return False
-    return not (address.is_deprecated and isinstance(ip, IPv6Address))
 
 
 def _order(interface: Interface) -> tuple[int, int, int]:
