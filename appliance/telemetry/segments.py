@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
+RECORDER_DIRECTORY = "recordings"  # in the state directory
 _NAME = re.compile(r"(?P<stem>[a-z]+)-(?P<number>\d{8})\.jsonl")
 _DIRECTORY_MODE = 0o750
 _FILE_MODE = 0o640

@@ -1,0 +1,194 @@
+"""What happened and what was decided, on disk and bounded, so that it can be decided again.
+
+Two sets of files: `events-*.jsonl` holds the core's events for `branchline replay`, `moves-*.jsonl`
+the moves with their evidence, which last much longer. Nothing here is on the way of a packet or of
+a decision: events are kept as they are and encoded by a thread once a second. A disk that is full
+or read-only costs the recording and raises a warning; writing is tried again by itself.
+
+Each file of events begins with one line about itself and with a preamble: the events that bring a
+core to where it was. The preamble matters only when the file before is gone.
+
+    {"run": "f3a1", "wall": 1763829000.1, "now": 5020.5, "preamble": 7}
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from appliance.clock import wall_ns
+from appliance.contract.codec import encode
+from appliance.contract.decision import Move
+from appliance.contract.status import RecorderStatus
+from appliance.core.actions import DetourPlanes, MoveClass
+from appliance.core.events import Event, PathsSampled
+from appliance.telemetry.context import Context
+from appliance.telemetry.segments import Segments
+
+log = logging.getLogger(__name__)
+
+EVENTS_OCTETS = 32 << 20
+MOVES_OCTETS = 8 << 20
+FLUSH_S = 1.0
+RETRY_FIRST_S = 2.0
+RETRY_LAST_S = 60.0
+WAITING_AT_MOST = 10_000  # entries in memory while the disk is slow
+SAMPLES_PER_S = 200.0  # more than that, on a hub, would wear out the disk and show minutes only
+
+EncodeEvent = Callable[[float, Event], bytes]  # one line, without its line feed
+
+
+class Recorder:
+    """Keeps events and moves. `record_*` cost next to nothing; `run` writes until cancelled."""
+
+    def __init__(
+        self,
+        directory: Path,
+        run: str,
+        encode_event: EncodeEvent,
+        on_trouble: Callable[[str | None], None],
+    ) -> None:
+        """`run` names this run of the supervisor: monotonic times of two runs do not compare.
+
+        `on_trouble` is called on the event loop with what is wrong, and with None when it is over.
+        """
+        self._directory = directory
+        self._run = run
+        self._encode_event = encode_event
+        self._on_trouble = on_trouble
+        self._events = Segments(directory, "events", total_octets=EVENTS_OCTETS)
+        self._moves = Segments(directory, "moves", total_octets=MOVES_OCTETS)
+        self._waiting_events: list[tuple[float, Event]] = []
+        self._waiting_moves: list[Move] = []
+        self._context = Context()
+        self._context_taken = Context()  # as it was before the events that wait
+        self._samples = _Budget(SAMPLES_PER_S)
+        self._gap = 0  # events left out since the last one kept
+        self._dropped = 0
+        self._octets = 0
+        self._is_writing = False
+        self._trouble: str | None = None
+
+    @property
+    def status(self) -> RecorderStatus:
+        return RecorderStatus(self._octets, self._dropped, self._trouble)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Is something not written yet?"""
+        return bool(self._waiting_events or self._waiting_moves or self._is_writing)
+
+    def record_event(self, now: float, event: Event) -> None:
+        """Keep an event, to be written within about FLUSH_S. It must not be changed any more."""
+        self._context.see(event)
+        if type(event) is PathsSampled and not self._samples.take(now, len(event.samples)):
+            self._gap += 1
+        elif len(self._waiting_events) >= WAITING_AT_MOST:
+            self._gap += 1
+            self._dropped += 1
+        else:
+            self._waiting_events.append((now, event))
+
+    def record_move(self, action: MoveClass, move: Move) -> None:
+        """Keep a move. `move` is what `history` tells of `action`."""
+        self._context.see_move(action)
+        if len(self._waiting_moves) >= WAITING_AT_MOST:
+            self._dropped += 1
+        else:
+            self._waiting_moves.append(move)
+
+    def record_detour(self, action: DetourPlanes) -> None:
+        """Remember a detour for the preambles. The moves that go with it are recorded each."""
+        self._context.see_detour(action)
+
+    async def run(self) -> None:
+        """Write once a second until cancelled; then write what waits, and stop."""
+        loop = asyncio.get_running_loop()
+        retry_s = RETRY_FIRST_S
+        try:
+            with ThreadPoolExecutor(1, "recorder") as thread:  # its end waits for the last write
+                while True:
+                    await asyncio.sleep(FLUSH_S if self._trouble is None else retry_s)
+                    self._is_writing = True
+                    written = await loop.run_in_executor(thread, self._write, *self._take())
+                    self._is_writing = False
+                    is_well = written.trouble is None
+                    retry_s = RETRY_FIRST_S if is_well else min(2 * retry_s, RETRY_LAST_S)
+                    self._note(written)
+        finally:
+            self._write(*self._take())
+            self._events.close()
+            self._moves.close()
+
+    def _take(self) -> tuple[list[tuple[float, Event]], int, list[Move], Context]:
+        events, moves = self._waiting_events, self._waiting_moves
+        self._waiting_events, self._waiting_moves = [], []
+        gap = self._gap if events else 0  # it is written behind the next events
+        self._gap -= gap
+        context, self._context_taken = self._context_taken, self._context.copy()
+        return events, gap, moves, context
+
+    def _write(
+        self,
+        events: list[tuple[float, Event]],
+        gap: int,
+        moves: list[Move],
+        context: Context,
+    ) -> "_Written":
+        """In the thread."""
+        dropped = len(events) + len(moves)
+        try:
+            if moves:
+                self._moves.append([encode(move) + b"\n" for move in moves])
+                dropped -= len(moves)
+            if events:
+                lines = [self._encode_event(now, event) + b"\n" for now, event in events]
+                if gap:
+                    lines.append(b'{"gap": %d}\n' % gap)
+                self._events.append(lines, lambda: self._head(events[0][0], context.events()))
+                dropped -= len(events)
+            return _Written(None, dropped, self._events.octets + self._moves.octets)
+        except OSError as error:
+            return _Written(f"{self._directory}: {error.strerror}", dropped, None)
+
+    def _head(self, now: float, preamble: list[Event]) -> list[bytes]:
+        about = {"run": self._run, "wall": wall_ns() / 1e9, "now": now, "preamble": len(preamble)}
+        lines = [self._encode_event(now, event) + b"\n" for event in preamble]
+        return [json.dumps(about).encode() + b"\n", *lines]
+
+    def _note(self, written: "_Written") -> None:
+        self._dropped += written.dropped
+        self._gap += written.dropped
+        if written.octets is not None:
+            self._octets = written.octets
+        if written.trouble != self._trouble:
+            self._trouble = written.trouble
+            self._on_trouble(written.trouble)
+
+
+class _Written(NamedTuple):
+    """What came of a write."""
+
+    trouble: str | None  # what is wrong with the disk
+    dropped: int
+    octets: int | None  # on disk, when it was looked at
+
+
+class _Budget:
+    """A token bucket of one second's depth."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._tokens = per_s
+        self._at = 0.0
+
+    def take(self, now: float, count: int) -> bool:
+        self._tokens = min(self._per_s, self._tokens + (now - self._at) * self._per_s)
+        self._at = now
+        if count > self._tokens:
+            return False
+        self._tokens -= count
+        return True
