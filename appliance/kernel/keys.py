@@ -56,6 +56,15 @@ def load_keys(intent: Intent, own: Path, beside: Path) -> Keys:
     return Keys(public, MappingProxyType(digests), private, MappingProxyType(preshared))
 
 
+def load_probe_key(path: Path) -> bytes:
+    """The fleet's key for authenticated probes (RFC 8762 section 4.4). Raises KeyFileError."""
+    try:
+        return _read_key(path)
+    except FileNotFoundError:
+        message = f"no key file {path}: make one with `wg genpsk` and give it to every site"
+        raise KeyFileError(message) from None
+
+
 def digest(preshared: bytes) -> str:
     """How a plan names a preshared key without holding it."""
     return sha256(preshared).hexdigest()[:8]

@@ -58,6 +58,10 @@ class LinuxKernel:
         self._wireguard.close()
         self._nftables.close()
 
+    def use_keys(self, keys: Keys) -> None:
+        """Another configuration may name other preshared keys. Nothing in the kernel changes."""
+        self._wireguard.use_keys(keys)
+
     @property
     def ports(self) -> frozenset[int]:
         """By these a netlink listener knows our own changes."""

@@ -54,6 +54,10 @@ class WireguardNetlink:
         self._netlink = Netlink(_NETLINK_GENERIC)
         self._family: int | None = None
 
+    def use_keys(self, keys: Keys) -> None:
+        """Configure with these keys from now on."""
+        self._keys = keys
+
     def close(self) -> None:
         self._netlink.close()
 

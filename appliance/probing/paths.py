@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from socket import socket
+from typing import NamedTuple
 
 from appliance import clock
 from appliance.contract.ids import PathId, Plane, Slot
@@ -61,6 +62,24 @@ Emit = Callable[[Event], None]
 CountSent = Callable[[PathId], int | None]
 
 
+def ssid_of(plane: Plane) -> int:
+    """The SSID of a path's session: its plane, so that a far end can tell the paths apart."""
+    return plane.local * 16 + plane.remote
+
+
+def plane_of_ssid(ssid: int) -> Plane:
+    """The plane, as the sender of the session sees it."""
+    return Plane(Slot(ssid // 16 % 16), Slot(ssid % 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A path to measure: where its probes go, and how long the first one waits."""
+
+    destination: tuple[str, int]
+    delay_s: float = 0.0
+
+
 @dataclass(slots=True, eq=False)
 class Channel:
     """The sending socket of a plane, shared by its paths, which are known by SSID and address."""
@@ -82,6 +101,7 @@ class _Path:
     padded: SessionSender
     mtu: PathMtu
     interval_ns: int
+    first_ns: int  # no probe before
     due_ns: int
     sample_due_ns: int
     traffic_due_ns: int
@@ -91,9 +111,16 @@ class _Path:
     told_mtu: int | None = None
     is_late: bool = False  # AnswerLate was told since the last answer
     is_failing: bool = False  # a probe was overdue, and few were answered since
-    last_sent: int | None = None  # real packets, as compared last
-    last_received: int = 0
+    compared: "_Compared | None" = None
     padded_sizes: dict[int, int] = field(default_factory=dict)  # by sequence number
+
+
+class _Compared(NamedTuple):
+    """Real packets of a path as counted at both ends, and the largest shortfall so far."""
+
+    sent: int
+    received: int
+    shortfall: int
 
 
 class PathProber:
@@ -118,6 +145,7 @@ class PathProber:
         self._loop = asyncio.get_running_loop()
         self._channels: dict[Plane, Channel] = {}
         self._paths: dict[PathId, _Path] = {}
+        self._intervals: dict[PathId, int] = {}
         self._sends: list[tuple[int, int, _Path, bool]] = []  # due, tie, path, keeps the pace
         self._deadlines: list[tuple[int, int, _Path]] = []
         self._tie = 0
@@ -130,10 +158,8 @@ class PathProber:
 
     # -- what the supervisor asks for ----------------------------------------------------------
 
-    def measure(
-        self, channels: Mapping[Plane, Channel], paths: Mapping[PathId, tuple[str, int]]
-    ) -> None:
-        """Measure these paths, each toward (address, port). Sessions of paths that stay go on.
+    def measure(self, channels: Mapping[Plane, Channel], paths: Mapping[PathId, Measured]) -> None:
+        """Measure these paths. Sessions of paths that stay go on.
 
         The channels' sockets are the prober's from now on; those that are given no more are closed.
         """
@@ -145,11 +171,12 @@ class PathProber:
         for channel in self._channels.values():
             channel.paths.clear()
         now = self._now()
-        for path, destination in paths.items():
+        for path, wanted in paths.items():
+            destination = wanted.destination
             channel = self._channels[path.plane]
             entry = before.pop(path, None)
             if entry is None or entry.destination != destination or entry.channel is not channel:
-                entry = self._open(path, channel, destination, now)
+                entry = self._open(path, channel, wanted, now)
             self._paths[path] = entry
             channel.paths[destination[0], entry.session.ssid] = entry
             channel.paths[destination[0], entry.padded.ssid] = entry
@@ -161,11 +188,12 @@ class PathProber:
 
     def set_interval(self, path: PathId, interval_s: float) -> None:
         """Probe a path at this pace from now on; a shorter pace takes effect at once."""
+        self._intervals[path] = round(interval_s * 1e9)  # it may be opened later only
         entry = self._paths.get(path)
         if entry is None:
             return
-        entry.interval_ns = round(interval_s * 1e9)
-        soon = self._next_due(entry, self._now())
+        entry.interval_ns = self._intervals[path]
+        soon = max(self._next_due(entry, self._now()), entry.first_ns)
         if entry.due_ns > soon:
             self._schedule(entry, soon)
             self._arm()
@@ -220,25 +248,24 @@ class PathProber:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def _open(
-        self, path: PathId, channel: Channel, destination: tuple[str, int], now: int
-    ) -> _Path:
-        ssid = path.plane.local * 16 + path.plane.remote
-        interval_ns = IDLE_NS
+    def _open(self, path: PathId, channel: Channel, wanted: Measured, now: int) -> _Path:
+        ssid = ssid_of(path.plane)
+        first_ns = now + round(wanted.delay_s * 1e9)
         entry = _Path(
             path,
             channel,
-            destination,
+            wanted.destination,
             SessionSender(ssid, key=self._key),
             SessionSender(ssid + MTU_SSID, key=self._key),
-            PathMtu(channel.mtu, now),
-            interval_ns,
-            due_ns=now,
-            sample_due_ns=now + SAMPLE_LEAST_NS,
+            PathMtu(channel.mtu, first_ns),
+            self._intervals.get(path, IDLE_NS),
+            first_ns=first_ns,
+            due_ns=first_ns,
+            sample_due_ns=first_ns + SAMPLE_LEAST_NS,
             traffic_due_ns=now + TRAFFIC_NS,
             phase=len(self._paths) * GOLDEN % 1,
         )
-        self._push(now, entry, keeps_pace=True)
+        self._push(first_ns, entry, keeps_pace=True)
         return entry
 
     @staticmethod
@@ -293,6 +320,8 @@ class PathProber:
         """
         if self._count_sent is None or now < entry.traffic_due_ns:
             return b""
+        if entry.interval_ns > TRAFFIC_NS:
+            return b""  # a hub's thousands of slow paths: reading counters would cost too much
         entry.traffic_due_ns = now + TRAFFIC_NS
         sent = self._count_sent(entry.path)
         return b"" if sent is None else encode_direct_measurement(sent)
@@ -368,19 +397,30 @@ class PathProber:
 
     def _read_report(self, entry: _Path, value: Octets) -> None:
         for report in decode_path_report(value):
-            plane = Plane(report.ssid // 16, report.ssid % 16)  # type: ignore[arg-type]
+            plane = plane_of_ssid(report.ssid)
             other = self._paths.get(PathId(entry.path.site, plane))
             if other is not None and other.session.unanswered:
                 arrived = other.session.arrived(report)
                 self._emit(FarEndReported(other.path, other.session.unanswered, arrived))
 
     def _compare_traffic(self, entry: _Path, sent: int, received: int) -> None:
-        """Count what of our real packets did not arrive since the comparison before."""
-        before, entry.last_sent = entry.last_sent, sent
-        arrived, entry.last_received = received - entry.last_received, received
-        if before is None or sent <= before or arrived < 0:
-            return  # the first time, nothing sent, or a counter started anew
-        self._emit(TrafficSampled(entry.path, sent - before, max(0, sent - before - arrived)))
+        """Count what of our real packets did not arrive since the comparison before.
+
+        The far end reads its counter a moment after the probe arrived, so some packets that were
+        sent later may be in it: what seems to be missing is never more than what is. The largest
+        shortfall so far is therefore the best account of all losses, and only its growth is news.
+        """
+        shortfall = sent - received
+        before = entry.compared
+        is_new = before is None or sent < before.sent or received < before.received
+        if before is None or is_new:  # a counter of one end started anew
+            entry.compared = _Compared(sent, received, shortfall)
+            return
+        lost = max(0, shortfall - before.shortfall)
+        entry.compared = _Compared(sent, received, before.shortfall + lost)
+        if sent > before.sent:
+            count = sent - before.sent
+            self._emit(TrafficSampled(entry.path, count, min(lost, count)))
 
     def _found_mtu(self, entry: _Path, sequence: int, now: int) -> None:
         size = entry.padded_sizes.pop(sequence, None)

@@ -23,7 +23,7 @@ from appliance.core.actions import (
     VerifyPath,
 )
 from appliance.core.decide import decide, next_deadline
-from appliance.core.events import DeadlinePassed, Event, IntentChanged
+from appliance.core.events import DeadlinePassed, Event, IntentChanged, SteeringAdopted
 from appliance.core.state import State, steering
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import KernelError
@@ -112,6 +112,8 @@ class Engine:
         self.state, actions = decide(self.state, event, now)
         if isinstance(event, IntentChanged):
             self._steerer = Steerer(event.intent)
+        if isinstance(event, IntentChanged | SteeringAdopted):
+            self.steering = steering(self.state)
         if any(isinstance(a, MoveClass | DetourPlanes) for a in actions):
             self._move()
         for action in actions:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from appliance.config.addressing import plane_device
 from appliance.config.intent import Intent
-from appliance.contract.decision import CarrierStatus
+from appliance.contract.decision import Candidate, CarrierStatus
 from appliance.contract.ids import PathId, SiteName, Slot
 from appliance.contract.status import ClassStatus, PathStatus, UplinkStatus, WarningStatus
 from appliance.contract.wire import PathState as PathWord
@@ -19,6 +19,7 @@ from appliance.core import reasons
 from appliance.core.mos import mos
 from appliance.core.state import ClassState, Liveness, PathState, SiteState, State, UplinkState
 from appliance.core.steering import Assignment
+from appliance.core.why import CandidateView
 
 WORDS: Mapping[Liveness, PathWord] = {
     Liveness.UNKNOWN: "unknown",
@@ -188,4 +189,25 @@ def warnings(state: State, now: Moment) -> tuple[WarningStatus, ...]:
     return tuple(
         WarningStatus(code, subject, warned.severity.value, warned.text, now.unix(warned.since))
         for (code, subject), warned in state.warnings.items()
+    )
+
+
+def candidate(view: CandidateView, names: Names) -> Candidate:
+    """A path as one class sees it."""
+    word: PathWord = WORDS[view.liveness]
+    if not view.is_attached and view.liveness is not Liveness.UNKNOWN:
+        word = "down"
+    return Candidate(
+        str(view.path),
+        names.of(view.path),
+        word,
+        view.verdict,
+        view.tier,
+        None if view.delay_us is None else round(view.delay_us),
+        None if view.jitter_us is None else round(view.jitter_us),
+        view.loss_ratio,
+        None if view.mos is None else min(4.5, max(1.0, view.mos)),
+        view.is_metered,
+        view.is_carrying,
+        view.remarks,
     )

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from appliance.config.addressing import mirrored, plane_device, probe_address
 from appliance.config.intent import Intent, paths, planes
 from appliance.contract.ids import PathId, Plane, SiteId
-from appliance.plan.overlay import PLANE_MTU
-from appliance.probing.paths import Channel, PathProber
+from appliance.core.steering import DEVICE_MTU
+from appliance.probing.paths import Channel, Measured, PathProber
 from appliance.probing.reflect import Reflection
 from appliance.probing.sockets import open_socket
+
+COURTESY_S = 0.3  # more than a handshake takes
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,12 @@ class Tunnels:
         self._prober.measure(
             {plane: each.channel for plane, each in ends.items()},
             {
-                path: (_address(intent, path, numbers[path.site]), port)
+                path: Measured(
+                    (_address(intent, path, numbers[path.site]), port),
+                    # WireGuard's first handshake fails when both ends begin it at once, and is
+                    # tried again 5 s later only: the lower number goes first.
+                    delay_s=0.0 if intent.site_id < numbers[path.site] else COURTESY_S,
+                )
                 for path in paths(intent)
                 if path.plane in ends
             },
@@ -91,4 +98,4 @@ def _open(intent: Intent, plane: Plane, index: int) -> _Ends | None:
     except OSError as error:
         log.warning("plane cannot be probed", extra={"device": device, "error": str(error)})
         return None
-    return _Ends(index, port, Channel(plane, sender, PLANE_MTU), reflector)
+    return _Ends(index, port, Channel(plane, sender, DEVICE_MTU), reflector)

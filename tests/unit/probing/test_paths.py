@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from appliance.core.events import (
     ProbeOverdue,
     TrafficSampled,
 )
-from appliance.probing.paths import Channel, PathProber
+from appliance.probing.paths import Channel, Measured, PathProber
 from appliance.probing.reflect import Reflection
 from appliance.probing.sockets import open_socket
 
@@ -49,7 +50,7 @@ class Bench:
         self.channels = {p: Channel(p, open_socket("lo", "::1", 0), 1420) for p in (ONE, TWO)}
         self.prober.measure(
             self.channels,
-            {PathId(HQ, p): ("::1", sock.getsockname()[1]) for p, sock in self.far.items()},
+            {PathId(HQ, p): Measured(sock.getsockname()[:2]) for p, sock in self.far.items()},
         )
         for plane in (ONE, TWO):
             self.prober.set_interval(PathId(HQ, plane), 0.02)
@@ -132,18 +133,46 @@ async def test_padded_probes_settle_on_the_device_mtu_and_say_so_once(bench: Ben
 
 async def test_real_traffic_is_compared_between_both_ends(bench: Bench) -> None:
     bench.own_count, bench.far_counts = 1000, (1000, 0)
-    await bench.until(lambda: bench.prober._paths[PathId(HQ, ONE)].last_sent == 1000)
+    await bench.until(lambda: bench.prober._paths[PathId(HQ, ONE)].compared is not None)
     bench.own_count, bench.far_counts = 1200, (1190, 0)
     await bench.until(lambda: bool(bench.of(TrafficSampled)))
-    first = bench.of(TrafficSampled)[0]
-    assert (first.sent, first.lost) == (200, 10)
+    assert sum(e.lost for e in bench.of(TrafficSampled)) == 10
+
+
+def test_packets_counted_early_at_the_far_end_are_no_later_loss() -> None:
+    told: list[Event] = []
+    prober = PathProber.__new__(PathProber)
+    prober._emit = told.append
+    path = SimpleNamespace(path=PathId(HQ, ONE), compared=None)
+    for sent, received in ((0, 0), (40, 42), (80, 80), (120, 121), (160, 157), (200, 199)):
+        prober._compare_traffic(path, sent, received)  # type: ignore[arg-type]
+    assert [e.lost for e in told if isinstance(e, TrafficSampled)] == [0, 0, 0, 3, 0]
 
 
 async def test_a_changed_set_of_paths_keeps_the_sessions_that_stay(bench: Bench) -> None:
     await bench.until(lambda: bool(bench.of(PathsSampled)))
     kept = bench.prober._paths[PathId(HQ, ONE)]
-    bench.prober.measure({ONE: bench.channels[ONE]}, {PathId(HQ, ONE): kept.destination})
+    bench.prober.measure({ONE: bench.channels[ONE]}, {PathId(HQ, ONE): Measured(kept.destination)})
     assert bench.prober._paths == {PathId(HQ, ONE): kept}
     assert bench.channels[TWO].socket.fileno() == -1
     have = len(bench.of(PathsSampled))
     await bench.until(lambda: len(bench.of(PathsSampled)) > have)
+
+
+async def test_a_pace_set_before_the_path_is_opened_holds_and_a_delay_too(bench: Bench) -> None:
+    late = PathId(SiteName("late"), ONE)
+    bench.prober.set_interval(late, 0.02)
+    bench.prober.measure(
+        bench.channels, {late: Measured(bench.far[ONE].getsockname()[:2], delay_s=0.2)}
+    )
+    opened = clock.monotonic()
+    await bench.until(
+        lambda: any(
+            p == late for e in bench.events if isinstance(e, PathsSampled) for p, _ in e.samples
+        )
+    )
+    sample = next(
+        s for e in bench.events if isinstance(e, PathsSampled) for p, s in e.samples if p == late
+    )
+    assert clock.monotonic() - opened >= 0.2
+    assert sample.answered >= 3  # at 20 ms; at the pace of an idle path there would be one

@@ -1,0 +1,296 @@
+"""The running box: every part, joined. It holds no rule; `core` decides and `plan` renders.
+
+Stages of life (docs/ERRORS.md): `run` ends only by cancellation or by a fault of our own. Whatever
+the world does is an event, a warning, or a reason to reconcile again.
+"""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance import clock
+from appliance.config.addressing import mirrored
+from appliance.config.intent import Intent
+from appliance.contract.ids import PathId, SiteId, Slot
+from appliance.core.actions import Action
+from appliance.core.decide import initial_state
+from appliance.core.events import (
+    Event,
+    IntentChanged,
+    SteeringAdopted,
+    UplinkChanged,
+)
+from appliance.core.state import State
+from appliance.kernel.facts import FactsReader
+from appliance.kernel.kernel import Kernel, KernelError
+from appliance.kernel.keys import Keys
+from appliance.kernel.monitor import (
+    AddressesChanged,
+    LinkChanged,
+    Monitor,
+    ObjectsChanged,
+    Resync,
+    is_ours,
+)
+from appliance.plan.adopt import steering_from
+from appliance.plan.compile import compile_plan
+from appliance.plan.counters import received_counter, sent_counter
+from appliance.plan.plan import Plan
+from appliance.probing.health import UplinkHealth
+from appliance.probing.paths import PathProber, plane_of_ssid
+from appliance.probing.reflect import Reflection
+from appliance.services.uplinks import Link, LinkAddress, Uplinks
+from appliance.stamp.reflector import Counters, Source
+from appliance.supervisor.engine import Engine
+from appliance.supervisor.reconciler import NotInForceError, Reconciler
+from appliance.supervisor.tunnels import Tunnels
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.05  # changes of the kernel come in bursts: one reconciliation for all of them
+AUDIT_S = 60.0  # how often the kernel is compared with the plan though nothing was heard
+RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a configuration and its secrets make of a box."""
+
+    intent: Intent
+    keys: Keys
+    probe_key: bytes | None = None
+
+
+class Box:
+    """All parts of one box. `settings` may be replaced while it runs (`change`)."""
+
+    def __init__(
+        self, settings: Settings, kernel: Kernel, monitor: Monitor, directory: Path
+    ) -> None:
+        """`directory` holds what survives the supervisor, but not the boot: leases."""
+        self.settings = settings
+        self.kernel = kernel
+        self.jitter = clock.jitter()
+        # The session clock: monotonic, told as nanoseconds since 1970, and never set again.
+        epoch_ns = clock.wall_ns() - clock.monotonic_ns()
+        self.prober = PathProber(
+            self._happened, epoch_ns=epoch_ns, key=settings.probe_key, count_sent=self._count_sent
+        )
+        self.reflection = Reflection(
+            epoch_ns=epoch_ns, key=settings.probe_key, counters_of=self._counters_of
+        )
+        self.tunnels = Tunnels(self.prober, self.reflection)
+        self.reconciler = Reconciler(kernel, self.plan, lambda: self.engine.steering)
+        self.engine = Engine(
+            initial_state(),
+            prober=self.prober,
+            steer=kernel.steer,
+            is_in_force=lambda: self.reconciler.is_in_force,
+            on_drift=self.wake,
+        )
+        self.engine.listeners.append(self._follow)
+        self.uplinks = Uplinks(settings.intent.uplinks, directory, self._happened, self.jitter)
+        self.health: dict[Slot, UplinkHealth] = {}
+        self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
+        self.trouble: str | None = None  # why the kernel does not hold the plan
+        self._group: asyncio.TaskGroup | None = None
+        self._asking: list[asyncio.Task[None]] = []
+        self._monitor = monitor
+        self._facts = FactsReader()
+        self._dirty = asyncio.Event()
+        self._settled = asyncio.Event()
+        self.in_force = asyncio.Event()  # set once the kernel holds the plan for the first time
+
+    # -- what is wanted ------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """What we want to own in the kernel at this moment."""
+        return self.plan_of(self.settings.intent)
+
+    def plan_of(self, intent: Intent) -> Plan:
+        """The plan that an intent would have with today's facts, keys and steering."""
+        state = self.engine.state
+        facts = {
+            slot: entry.facts for slot, entry in state.uplinks.items() if entry.facts is not None
+        }
+        keys = self.settings.keys
+        return compile_plan(
+            intent,
+            facts,
+            self.engine.steering,
+            keys.public,
+            preshared=keys.preshared_digests,
+            absent=self.absent,
+        )
+
+    # -- what happens --------------------------------------------------------------------------
+
+    def _happened(self, event: Event) -> None:
+        self.engine.handle(event)
+
+    def _follow(
+        self, _now: float, event: Event, _actions: tuple[Action, ...], state: State
+    ) -> None:
+        """What an event means for the other parts."""
+        if state.is_settled:
+            self._settled.set()
+        if isinstance(event, UplinkChanged):
+            self.wake()  # addresses and gateways are in the plan
+            if (health := self.health.get(event.facts.slot)) is not None:
+                health.facts_changed(event.facts)
+
+    def wake(self) -> None:
+        """Reconcile soon: something changed that the plan or the kernel depends on."""
+        self._dirty.set()
+
+    def lans_are(self, present: frozenset[str]) -> None:
+        """These devices exist; the LANs whose device does not are left out of the plan."""
+        absent = frozenset(lan.device for lan in self.settings.intent.lans) - present
+        if absent != self.absent:
+            self.absent = absent
+            self.wake()
+
+    async def change(self, settings: Settings) -> None:
+        """Bring another configuration into force, with the same traffic where it still may go.
+
+        Raises NotInForceError, after which the caller goes back to the settings before.
+        """
+        self.settings = settings
+        self.reconciler.is_in_force = False  # moves wait for the plan they belong to
+        self.engine.handle(IntentChanged(settings.intent))
+        self.uplinks.reconfigure(settings.intent.uplinks)
+        self._read_facts()
+        await self.reconciler.reconcile()
+        self.tunnels.follow(settings.intent)
+        self._restart_targets()
+
+    # -- running -------------------------------------------------------------------------------
+
+    async def adopt(self) -> None:
+        """Begin with what the kernel does already. Raises KernelError."""
+        observed = await self.kernel.observe(())
+        found = steering_from(self.settings.intent, observed)
+        self.engine.handle(IntentChanged(self.settings.intent))
+        self.engine.handle(
+            SteeringAdopted(
+                tuple((c, s, assigned) for (c, s), assigned in found.assignments.items()),
+                tuple(found.detours.items()),
+            )
+        )
+
+    async def run(self) -> None:
+        """Keep everything going until cancelled. The kernel is left as it is."""
+        self._read_facts()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch(), name="netlink")
+                group.create_task(self.uplinks.run(), name="uplinks")
+                group.create_task(self._keep_in_force(), name="reconciler")
+                self._group = group
+                self._restart_targets()
+                await asyncio.Future()
+        finally:
+            self.engine.close()
+            self.tunnels.close()
+            self._monitor.close()
+            self._facts.close()
+
+    async def _watch(self) -> None:
+        """Follow what the kernel says of devices, addresses and our own objects."""
+        while True:
+            is_stale = False
+            for notice in await self._monitor.read():
+                match notice:
+                    case LinkChanged():
+                        self._link_changed(notice)
+                        is_stale = True
+                    case AddressesChanged():
+                        is_stale = True
+                    case ObjectsChanged():
+                        self.wake()
+                    case Resync():
+                        log.warning("netlink notices were lost, reading everything anew")
+                        is_stale = True
+                        self.wake()
+            if is_stale:
+                self._read_facts()
+
+    def _link_changed(self, notice: LinkChanged) -> None:
+        """Take note of the carrier before anything else: the uplink's paths go with it."""
+        if is_ours(notice):
+            self.wake()
+        elif notice.exists:
+            has_carrier = notice.is_up and notice.has_carrier
+            self.uplinks.link_changed(Link(notice.ifindex, notice.name, has_carrier))
+        else:
+            self.uplinks.link_gone(notice.ifindex)
+
+    def _read_facts(self) -> None:
+        """Read all devices and their addresses, and tell those who follow them."""
+        devices = self._facts.read()
+        self.uplinks.resync(
+            [Link(d.ifindex, d.name, d.is_up and d.has_carrier) for d in devices.values()],
+            [LinkAddress(d.ifindex, a) for d in devices.values() for a in d.addresses],
+        )
+        self.lans_are(frozenset(devices))
+
+    def _restart_targets(self) -> None:
+        """Ask the targets of the uplinks that there are now."""
+        for task in self._asking:
+            task.cancel()
+        self._asking.clear()
+        self.health.clear()
+        if self._group is None:
+            return
+        for uplink in self.settings.intent.uplinks:
+            health = UplinkHealth(uplink, self._happened, self.jitter)
+            self.health[uplink.slot] = health
+            if (entry := self.engine.state.uplinks.get(uplink.slot)) and entry.facts:
+                health.facts_changed(entry.facts)
+            name = f"targets of {uplink.name}"
+            self._asking.append(self._group.create_task(health.run(), name=name))
+
+    async def _keep_in_force(self) -> None:
+        """Reconcile whenever there is reason to, and now and then without one."""
+        await (
+            self._settled.wait()
+        )  # what is adopted and known first, so that a restart does nothing
+        retry_s = RETRY_FIRST_S
+        while True:
+            self._dirty.clear()
+            wait_s = AUDIT_S
+            try:
+                if await self.reconciler.reconcile():
+                    self._read_facts()  # of our own addresses there is no notice
+                if self._dirty.is_set():
+                    continue  # a new address wants its routes before anybody probes through them
+                retry_s, self.trouble = RETRY_FIRST_S, None
+                self.tunnels.follow(self.settings.intent)
+                self.in_force.set()
+            except (NotInForceError, KernelError) as error:
+                self.trouble = str(error)
+                log.error("the plan is not in force", extra={"error": str(error)})
+                wait_s, retry_s = retry_s, min(2 * retry_s, RETRY_LAST_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._dirty.wait()
+            await asyncio.sleep(SETTLE_S)
+
+    # -- real traffic --------------------------------------------------------------------------
+
+    def _count_sent(self, path: PathId) -> int | None:
+        peer = self.settings.intent.peer(path.site)
+        if peer is None:
+            return None
+        return self.kernel.read_counters((sent_counter(path.plane, peer.site_id),))[0]
+
+    def _counters_of(self, source: Source, ssid: int) -> Counters | None:
+        """Packets from and to the far end of a session, for its Direct Measurement TLV."""
+        site = SiteId(int(source[0].rpartition(":")[2] or "0", 16))
+        plane = mirrored(plane_of_ssid(ssid))
+        received, sent = self.kernel.read_counters(
+            (received_counter(plane, site), sent_counter(plane, site))
+        )
+        return None if received is None or sent is None else (received, sent)

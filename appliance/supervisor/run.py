@@ -1,0 +1,216 @@
+"""From a configuration file to a running box, and back to a kernel that is left alone.
+
+The stages of life and what each does about errors: docs/ERRORS.md. At the start a configuration
+that cannot be used is replaced by the last one that could be, so that a typing error never leaves
+a box without local access.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from appliance import clock
+from appliance.api.listen import serve
+from appliance.api.problems import config_problems
+from appliance.config.errors import ConfigError, Problem
+from appliance.config.load import load_config
+from appliance.contract.status import ConfigStatus, Reloaded
+from appliance.contract.wire import SOCKET_NAME
+from appliance.core.codec import encode_event
+from appliance.kernel.features import missing_features
+from appliance.kernel.kernel import KernelError
+from appliance.kernel.keys import KeyFileError, load_keys, load_probe_key
+from appliance.kernel.linux import LinuxKernel
+from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
+from appliance.kernel.monitor import Monitor
+from appliance.supervisor.box import Box, Settings
+from appliance.supervisor.notify import Notifier
+from appliance.supervisor.reconciler import NotInForceError
+from appliance.supervisor.source import Source
+from appliance.telemetry.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+LAST_GOOD = "last-good.yaml"
+RECORDINGS = "recordings"
+RUN = "run"  # what lives as long as the boot: leases, process records
+FAILED = 1
+
+
+def run(config: Path, state: Path) -> int:
+    """Run a box until SIGTERM or SIGINT. The exit status: 0 stopped, 1 could not be started.
+
+    `state` holds the key, the recordings and the API's socket. What went wrong and what to do
+    about it is printed on standard error.
+    """
+    try:
+        state.mkdir(mode=0o750, parents=True, exist_ok=True)
+        return asyncio.run(_run(config, state))
+    except (AlreadyRunningError, KeyFileError, ConfigError, KernelError, OSError) as error:
+        print(f"branchline: {error}", file=sys.stderr)
+        return FAILED
+
+
+async def _run(config: Path, state: Path) -> int:
+    lock = SupervisorLock()
+    try:
+        missing = await missing_features()
+        for feature in missing:
+            print(f"branchline: this box lacks {feature.name}: {feature.remedy}", file=sys.stderr)
+        if missing:
+            return FAILED
+        settings, told = _read(config, state)
+        await Life(config, state, settings, told).run()
+        return 0
+    finally:
+        lock.close()
+
+
+def _read(config: Path, state: Path) -> tuple[Settings, ConfigStatus]:
+    """The configuration, or the last good one with what is wrong with this one."""
+    try:
+        return load_settings(config, state), status_of(config)
+    except (ConfigError, KeyFileError) as error:
+        last_good = state / LAST_GOOD
+        if not last_good.exists():
+            raise
+        log.error("configuration refused, going on with the last good one", exc_info=error)
+        refused = error if isinstance(error, ConfigError) else as_config_error(config, error)
+        settings = load_settings(last_good, state, beside=config.parent)
+        return settings, replace(status_of(last_good), refused=config_problems(refused))
+
+
+def load_settings(config: Path, state: Path, *, beside: Path | None = None) -> Settings:
+    """Read a configuration and its secrets. Raises ConfigError and KeyFileError."""
+    intent = load_config(config)
+    folder = beside or config.parent
+    keys = load_keys(intent, state, folder)
+    if any(peer.public_key == keys.public for peer in intent.peers):
+        intent = load_config(config, keys.public)  # says which peer has our own key
+    key_file = intent.probing.key_file
+    return Settings(intent, keys, load_probe_key(folder / key_file) if key_file else None)
+
+
+def status_of(config: Path) -> ConfigStatus:
+    """Which configuration is in force, since now."""
+    digest = hashlib.sha256(config.read_bytes()).hexdigest()[:12]
+    return ConfigStatus(str(config), digest, clock.wall_ns() / 1e9)
+
+
+def as_config_error(config: Path, error: Exception) -> ConfigError:
+    """Trouble beside the configuration, told as trouble with it."""
+    return ConfigError(str(config), [Problem("", 1, 1, str(error))])
+
+
+class Life:
+    """One run of the supervisor, from adoption to the signal that ends it."""
+
+    def __init__(self, config: Path, state: Path, settings: Settings, told: ConfigStatus) -> None:
+        self._config = config
+        self._state = state
+        run_directory = state / RUN
+        run_directory.mkdir(mode=0o750, exist_ok=True)
+        self._kernel = LinuxKernel(settings.keys)
+        self._monitor = Monitor(self._kernel.ports)
+        self._box = Box(settings, self._kernel, self._monitor, run_directory)
+        self._notifier = Notifier()
+        recordings = state / RECORDINGS
+        self._recorder = Recorder(recordings, os.urandom(4).hex(), encode_event, self._recording)
+        self._source = Source(self._box, self._recorder, recordings, told, self.reload)
+        self._reloading = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until a signal ends it. Raises KernelError when the kernel cannot even be read."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await self._box.adopt()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._notifier.close)
+            await stack.enter_async_context(serve(self._source, self._state / SOCKET_NAME))
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._box.run(), name="box"),
+                    group.create_task(self._recorder.run(), name="recorder"),
+                    group.create_task(self._source.run(), name="feed"),
+                    group.create_task(self._notifier.watchdog(), name="watchdog"),
+                    group.create_task(self._announce(), name="announce"),
+                ]
+                loop.add_signal_handler(
+                    signal.SIGHUP, lambda: tasks.append(group.create_task(self._hang_up()))
+                )
+                await stop.wait()
+                self._source.stage = "stopping"
+                self._notifier.stopping()
+                for task in tasks:
+                    task.cancel()
+        self._kernel.close()
+
+    async def _announce(self) -> None:
+        """Say that the box is in service, and keep its configuration as the last good one."""
+        await self._box.in_force.wait()
+        self._source.stage = "running"
+        intent = self._box.settings.intent
+        self._keep_last_good()
+        self._notifier.ready(f"{intent.site}: {len(intent.peers)} peers")
+
+    def _keep_last_good(self) -> None:
+        path = Path(self._source.config.file)
+        last_good = self._state / LAST_GOOD
+        if path == last_good:
+            return
+        try:
+            draft = last_good.with_suffix(".new")
+            draft.write_bytes(path.read_bytes())
+            draft.replace(last_good)
+            self._source.warn("last-good", "configuration", "warning", None)
+        except OSError as error:
+            text = f"the configuration cannot be kept as the last good one: {error}"
+            self._source.warn("last-good", "configuration", "warning", text)
+
+    async def _hang_up(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            log.error("configuration refused", extra={"error": str(error)})
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and bring the kernel to it, or go back.
+
+        Raises ConfigError with every reason, after which the old configuration holds.
+        """
+        async with self._reloading:
+            self._notifier.reloading()
+            before, told = self._box.settings, self._source.config
+            try:
+                settings = await asyncio.to_thread(load_settings, self._config, self._state)
+                new = status_of(self._config)
+                self._kernel.use_keys(settings.keys)
+                await self._box.change(settings)
+            except (ConfigError, KeyFileError, NotInForceError, OSError) as error:
+                refused = (
+                    error
+                    if isinstance(error, ConfigError)
+                    else as_config_error(self._config, error)
+                )
+                self._source.config = replace(told, refused=config_problems(refused))
+                self._kernel.use_keys(before.keys)
+                if self._box.settings is not before:
+                    await self._box.change(before)
+                raise refused from error
+            finally:
+                self._notifier.ready(f"{self._box.settings.intent.site}")
+            self._source.config = new
+            self._keep_last_good()
+            return Reloaded(new.digest, new.digest != told.digest)
+
+    def _recording(self, trouble: str | None) -> None:
+        text = None if trouble is None else f"what happens is not being recorded: {trouble}"
+        self._source.warn("recorder", "recordings", "warning", text)
