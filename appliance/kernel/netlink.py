@@ -4,6 +4,7 @@ The kernel carries a request out inside `send`, so waiting for the answer costs 
 no event loop. Knows framing, attributes and acknowledgements; knows nothing of routes.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -106,8 +107,9 @@ class Netlink:
         )
         self._sequence = 0
         for name in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
-            # The forced kind passes net.core.?mem_max; it takes CAP_NET_ADMIN, as all we do does.
-            self._socket.setsockopt(socket.SOL_SOCKET, name, _BUFFER)
+            # The forced kind passes net.core.?mem_max and takes CAP_NET_ADMIN; reading does not.
+            with contextlib.suppress(PermissionError):
+                self._socket.setsockopt(socket.SOL_SOCKET, name, _BUFFER)
         for option in (_OPTION_CAP_ACK, _OPTION_EXT_ACK, _OPTION_STRICT):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.bind((0, 0))

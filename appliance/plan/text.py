@@ -56,9 +56,9 @@ def render_op(op: Op, *, full: bool = False) -> str:
 def _put(key: Key, item: Item, verb: str, full: bool) -> str:
     name = key.ident[0]
     match item:
-        case Device(kind, mtu, _):
-            how = f"add {name} type {kind}" if verb == "add" else f"set {name}"
-            return f"ip link {how} mtu {mtu} up"
+        case Device(kind, mtu, is_up):
+            verb, made = ("add", f" type {kind}") if verb == "add" else ("set", "")
+            return f"ip link {verb} {name} mtu {mtu} {'up' if is_up else 'down'}{made}"
         case Link(is_up):
             return f"ip link set {name} {'up' if is_up else 'down'}"
         case Sysctl(value):

@@ -1,112 +1,29 @@
 """Run the contract, and what only a real kernel can show, in this network namespace.
 
-`python3 -m tests.contract.on_linux`: a JSON list of [name, error or null, seconds]. Meant for the
-lab: it makes and removes devices, routes and tables.
+`python3 -m tests.contract.on_linux [NAME...]`: the last line is a JSON list of [name, error or
+null, seconds]. Meant for the lab: it makes and removes devices, routes and tables.
 """
 
 import asyncio
 import json
+import sys
 import time
 import traceback
-from base64 import b64encode
-from collections.abc import Awaitable, Callable
-from subprocess import run
 
-from nacl.bindings import crypto_scalarmult_base
-
-from appliance.config.addressing import ROUTE_PROTOCOL
-from appliance.kernel.keys import Keys, digest
-from appliance.kernel.linux import LinuxKernel
-from appliance.plan.plan import Add, Item, Key, Kind
-from appliance.plan.text import render_op
-from tests.contract.kernel_contract import CHECKS
-
-PRIVATE = bytes([8, *range(1, 31), 64])
-PRESHARED = bytes(range(32))
-OURS = f"proto {ROUTE_PROTOCOL}"
+from tests.contract import kernel_contract, real_checks
+from tests.contract.shell import RealWorld, clean
 
 
-def shell(command: str, *, check: bool = True) -> str:
-    done = run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        message = f"{command}: {done.stderr}"
-        raise AssertionError(message)
-    return done.stdout
-
-
-class RealWorld:
-    """The hands of somebody with `ip`, `wg` and `nft`."""
-
-    def __init__(self) -> None:
-        self.public_key = b64encode(crypto_scalarmult_base(PRIVATE)).decode()
-        self.keys = Keys(self.public_key, {}, PRIVATE, {digest(PRESHARED): PRESHARED})
-        self.kernel = LinuxKernel(self.keys)
-
-    def remove(self, key: Key) -> None:
-        name, *rest = key.ident
-        family = 6 if any(":" in str(r) for r in rest) else 4
-        match key.kind:
-            case Kind.DEVICE:
-                shell(f"ip link del {name}")
-            case Kind.NEXTHOP | Kind.GROUP:
-                shell(f"ip nexthop del id {name}")
-            case Kind.PEER:
-                shell(f"wg set {name} peer {rest[0]} remove")
-            case Kind.ADDRESS:
-                shell(f"ip address del {rest[0]} dev {name}")
-            case Kind.ROUTE:
-                shell(f"ip -{family} route del {rest[0]} table {name} metric {rest[1]}")
-            case Kind.RULE:
-                shell(f"ip -{name} rule del pref {rest[0]}")
-            case Kind.FILTER:
-                shell(f"nft delete table {name} {rest[0]}")
-            case _:
-                raise ValueError(key.kind)
-
-    def put_foreign(self, key: Key, item: Item) -> None:
-        shell(render_op(Add(key, item)).replace(OURS, "").replace(f"protocol {ROUTE_PROTOCOL}", ""))
-
-    def drift(self, key: Key) -> None:
-        shell(f"nft add chain {key.ident[0]} {key.ident[1]} stranger")
-
-    def has_foreign(self, key: Key) -> bool:
-        name, *rest = key.ident
-        match key.kind:
-            case Kind.ROUTE:
-                return bool(shell(f"ip route show {rest[0]} table {name} metric {rest[1]}"))
-            case Kind.RULE:
-                return bool(shell(f"ip rule show pref {rest[0]}"))
-            case Kind.NEXTHOP:
-                return bool(shell(f"ip nexthop show id {name}"))
-            case Kind.ADDRESS:
-                return str(rest[0]) in shell(f"ip address show dev {name}")
-            case _:
-                raise ValueError(key.kind)
-
-
-def clean() -> None:
-    """Back to a box on which nothing of ours ever ran."""
-    shell(
-        "nft flush ruleset; ip nexthop flush; ip link set lo up; "
-        "for f in 4 6; do ip -$f rule flush; ip -$f rule add pref 32766 lookup main; "
-        f"ip -$f route flush table all {OURS}; done; "
-        "ip rule add pref 32767 lookup default; "
-        "for d in $(ls /sys/class/net); do ip link del $d; done; "
-        "for d in eth0 wwan0 lan0; do ip link add $d type dummy; ip link set $d up; done; "
-        "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
-        check=False,
-    )
-
-
-def run_checks(checks: dict[str, Callable[[RealWorld], Awaitable[None]]]) -> list[list[object]]:
+def run_checks(chosen: list[str]) -> list[list[object]]:
+    checks = {**kernel_contract.CHECKS, **real_checks.CHECKS}
     results: list[list[object]] = []
-    for name, check in checks.items():
+    for name in chosen or checks:
         clean()
         world = RealWorld()
         error = None
         start = time.monotonic()
         try:
-            asyncio.run(check(world))
+            asyncio.run(checks[name](world))
         except BaseException:  # noqa: BLE001 - each check is told apart
             error = traceback.format_exc()
         finally:
@@ -116,4 +33,4 @@ def run_checks(checks: dict[str, Callable[[RealWorld], Awaitable[None]]]) -> lis
 
 
 if __name__ == "__main__":
-    print(json.dumps(run_checks(CHECKS)))
+    print(json.dumps(run_checks(sys.argv[1:])))

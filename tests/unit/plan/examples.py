@@ -1,5 +1,6 @@
 """Intents of a branch and a gateway, and the facts of their uplinks."""
 
+from base64 import b64encode
 from dataclasses import replace
 from ipaddress import IPv6Network, ip_address, ip_interface, ip_network
 from types import MappingProxyType
@@ -185,7 +186,7 @@ def _branch(number: int) -> Peer:
     return Peer(
         SiteName(f"site-{number}"),
         SiteId(number),
-        KEY_A[:-6] + f"{number:05}=",
+        b64encode(number.to_bytes(32)).decode(),
         (PeerUplink(Slot(1), FIBRE), PeerUplink(Slot(2), LTE)),
         (ip_network(f"10.{number >> 8}.{number & 255}.0/24"),),
     )

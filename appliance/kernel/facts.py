@@ -1,0 +1,108 @@
+"""Facts about devices, as the kernel knows them: carrier, addresses, advertised routers.
+
+Read whole and anew whenever a notice says that something changed: a few system calls, and nothing
+to get out of step.
+"""
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
+
+from appliance.config.intent import Address, Interface
+from appliance.kernel import listing
+from appliance.kernel import rtnetlink as rt
+from appliance.kernel.netlink import InterruptedDumpError, Netlink, attributes, collect
+
+_TRIES = 5
+_LOWER_UP = 0x10000
+_UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
+_GLOBAL = 0
+_PROTOCOL_RA = 9
+_MAIN_TABLE = 254
+_U32 = struct.Struct("=I")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """A device of this network namespace."""
+
+    name: str
+    is_up: bool
+    has_carrier: bool  # IFF_LOWER_UP
+    mtu: int
+    addresses: tuple[Interface, ...] = ()  # global scope, and not waiting for duplicate detection
+    routers: tuple[Address, ...] = ()  # from router advertisements, when the kernel hears them
+    ifindex: int = 0
+
+
+class FactsReader:
+    """Reads all devices. Works without any privilege but the one to open a netlink socket."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(socket.NETLINK_ROUTE)
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def read(self) -> dict[str, DeviceFacts]:
+        """Every device by name."""
+        names: dict[int, str] = {}
+        found: dict[str, DeviceFacts] = {}
+        for payload in self._dump(rt.GETLINK, rt.LINK_HEADER.pack(0, 0, 0, 0, 0)):
+            seen = listing.link(payload)
+            names[seen.ifindex] = seen.name
+            found[seen.name] = DeviceFacts(
+                seen.name,
+                seen.is_up,
+                has_carrier(payload),
+                seen.mtu,
+                ifindex=seen.ifindex,
+            )
+        for name, interface in self._addresses(names):
+            known = found[name]
+            found[name] = replace(known, addresses=(*known.addresses, interface))
+        for name, router in self._routers(names):
+            known = found[name]
+            found[name] = replace(known, routers=(*known.routers, router))
+        return found
+
+    def _addresses(self, names: dict[int, str]) -> Iterator[tuple[str, Interface]]:
+        for payload in self._dump(rt.GETADDR, rt.ADDRESS_HEADER.pack(0, 0, 0, 0, 0)):
+            _, _, flags, scope, index = rt.ADDRESS_HEADER.unpack_from(payload)
+            found = attributes(payload, rt.ADDRESS_HEADER.size)
+            if rt.IFA_FLAGS in found:
+                (flags,) = _U32.unpack(found[rt.IFA_FLAGS])
+            if scope == _GLOBAL and not flags & _UNUSABLE and index in names:
+                _, item, _ = listing.address(payload, names)
+                yield names[index], item.interface
+
+    def _routers(self, names: dict[int, str]) -> Iterator[tuple[str, Address]]:
+        request = rt.ROUTE_HEADER.pack(socket.AF_INET6, 0, 0, 0, 0, _PROTOCOL_RA, 0, 0, 0)
+        for payload in self._dump(rt.GETROUTE, request):
+            _, size, _, _, table, protocol, _, _, _ = rt.ROUTE_HEADER.unpack_from(payload)
+            found = attributes(payload, rt.ROUTE_HEADER.size)
+            if (size, table, protocol) == (
+                0,
+                _MAIN_TABLE,
+                _PROTOCOL_RA,
+            ) and rt.RTA_GATEWAY in found:
+                (index,) = _U32.unpack(found[rt.RTA_OIF])
+                if index in names:
+                    yield names[index], IPv6Address(found[rt.RTA_GATEWAY])
+
+    def _dump(self, kind: int, request: bytes) -> list[bytes]:
+        for attempt in range(_TRIES):
+            try:
+                return collect(self._netlink.dump(kind, request))
+            except InterruptedDumpError:
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError
+
+
+def has_carrier(payload: bytes) -> bool:
+    """Of an RTM_NEWLINK message: is there a signal on the line?"""
+    flags: int = rt.LINK_HEADER.unpack_from(payload)[3]
+    return bool(flags & _LOWER_UP)

@@ -1,0 +1,134 @@
+"""Does this kernel have what we need? Found out by trying, never by version.
+
+For the first start on a box and for explaining a refusal: trying makes objects under a name of
+ours and removes them again.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_interface
+
+from appliance.config.addressing import DEVICE_PREFIX, NEXTHOP_ID_BASE, NFT_TABLE, TABLE_BASE
+from appliance.kernel import listing
+from appliance.kernel import rtnetlink as rt
+from appliance.kernel.netlink import Netlink, collect
+from appliance.kernel.process import ProcessError, run
+from appliance.kernel.sysctl import read_sysctl
+from appliance.plan.plan import Add, Delete, Device, DeviceAddress, Item, Key, Kind, Nexthop, Route
+
+_DEVICE = f"{DEVICE_PREFIX}probe"
+_HOP = NEXTHOP_ID_BASE + 0xFFFF
+_TABLE = TABLE_BASE + 0xFFFF
+_KERNEL = "use a kernel of 6.1 or later with"
+
+
+@dataclass(frozen=True, slots=True)
+class MissingFeature:
+    """Something that the box lacks, and what to do about it."""
+
+    name: str
+    remedy: str
+
+
+async def missing_features() -> tuple[MissingFeature, ...]:
+    """Everything that is missing; empty on a box that can do it all. Needs CAP_NET_ADMIN."""
+    netlink = Netlink(socket.NETLINK_ROUTE)
+    try:
+        found = [feature for feature, is_there in _rtnetlink(netlink) if not is_there]
+    finally:
+        netlink.close()
+    if read_sysctl("net/ipv6/conf/all/forwarding") is None:
+        found.append(MissingFeature("IPv6", "boot without ipv6.disable=1: the overlay needs it"))
+    found += await _nftables()
+    return tuple(found)
+
+
+def _rtnetlink(netlink: Netlink) -> list[tuple[MissingFeature, bool]]:
+    key = Key(Kind.DEVICE, (_DEVICE,))
+    address = Key(Kind.ADDRESS, (_DEVICE, "fd00::1/128"))
+    hop, route = Key(Kind.NEXTHOP, (_HOP,)), Key(Kind.ROUTE, (_TABLE, "fd00::/64", 100))
+    tries: list[tuple[MissingFeature, Callable[[], bool]]] = [
+        (
+            MissingFeature("WireGuard", f"{_KERNEL} CONFIG_WIREGUARD, or: modprobe wireguard"),
+            lambda: _can(netlink, key, Device("wireguard", 1420)) and _undo(netlink, key),
+        ),
+        (
+            MissingFeature("dummy devices", f"{_KERNEL} CONFIG_DUMMY, or: modprobe dummy"),
+            lambda: _can(netlink, key, Device("dummy", 1500)),
+        ),
+        (
+            MissingFeature("marked addresses", f"{_KERNEL} IFA_PROTO (5.18)"),
+            lambda: (
+                _can(netlink, address, DeviceAddress(ip_interface("fd00::1/128")))
+                and _is_marked(netlink, address)
+            ),
+        ),
+        (
+            MissingFeature("nexthop objects", f"{_KERNEL} RTM_NEWNEXTHOP (5.3)"),
+            lambda: _can(netlink, hop, Nexthop(6, _DEVICE)),
+        ),
+        (
+            MissingFeature("routes by nexthop id", f"{_KERNEL} CONFIG_IPV6_MULTIPLE_TABLES"),
+            lambda: _can(netlink, route, Route(nexthop=_HOP)),
+        ),
+    ]
+    _undo(netlink, key)
+    try:
+        return [(feature, is_there()) for feature, is_there in tries]
+    finally:
+        _undo(netlink, key)  # takes everything on it along
+
+
+def _can(netlink: Netlink, key: Key, item: Item) -> bool:
+    try:
+        refused = netlink.send(rt.encode(Add(key, item)))
+    except OSError:
+        return False
+    if any(refusal.errno == errno.EPERM for refusal in refused):
+        raise PermissionError(errno.EPERM, "finding out what the kernel can do needs CAP_NET_ADMIN")
+    return not refused
+
+
+def _undo(netlink: Netlink, key: Key) -> bool:
+    netlink.send(rt.encode(Delete(key, Device("", 0))))
+    return True
+
+
+def _is_marked(netlink: Netlink, wanted: Key) -> bool:
+    names = {socket.if_nametoindex(_DEVICE): _DEVICE}
+    request = rt.ADDRESS_HEADER.pack(0, 0, 0, 0, 0)
+    seen = (listing.address(p, names) for p in collect(netlink.dump(rt.GETADDR, request)))
+    return any(key == wanted and is_ours for key, _, is_ours in seen)
+
+
+async def _nftables() -> list[MissingFeature]:
+    table = f"{NFT_TABLE}_probe"
+    tries = {
+        MissingFeature("nftables conntrack", f"{_KERNEL} CONFIG_NFT_CT"): (
+            f"table inet {table} {{\nchain c {{\ntype filter hook prerouting priority mangle\n"
+            "ct mark set ct mark and 0x0fffffff or 0x10000000\n}\n}\n"
+        ),
+        MissingFeature("nftables flowtable", f"{_KERNEL} CONFIG_NF_FLOW_TABLE_INET"): (
+            f"table inet {table} {{\nflowtable f {{\n"
+            "hook ingress priority filter\ndevices = { lo }\n}\n}\n"
+        ),
+        MissingFeature("nftables egress hook", f"{_KERNEL} CONFIG_NETFILTER_EGRESS (5.16)"): (
+            f"table netdev {table} {{\nchain c {{\n"
+            'type filter hook egress device "lo" priority -10\n}\n}\n'
+        ),
+    }
+    try:
+        await run(["nft", "--version"])
+    except ProcessError as error:
+        return [MissingFeature("nft", f"install nftables 1.0.6 or later ({error})")]
+    missing = []
+    for feature, script in tries.items():
+        # `-c` lets the kernel check the whole transaction and then drops it.
+        done = await run(["nft", "-c", "-f", "-"], input=script.encode())
+        if done.status:
+            missing.append(feature)
+        await asyncio.sleep(0)
+    return missing

@@ -1,0 +1,194 @@
+"""Notices of the kernel about what changed, whoever changed it, except ourselves.
+
+A notice says where to look, not what to believe: the supervisor reads the facts or observes anew.
+The one exception is the carrier of a link, which must not wait. When notices were lost because we
+read too slowly, `Resync` says so, and everything is to be read again.
+"""
+
+import asyncio
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from appliance.config.addressing import DEVICE_PREFIX, ROUTE_PROTOCOL
+from appliance.kernel import listing
+from appliance.kernel import rtnetlink as rt
+from appliance.kernel.facts import has_carrier
+from appliance.kernel.netlink import attributes, messages
+from appliance.plan.plan import Kind
+
+_SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
+_SO_ATTACH_FILTER = 26
+_FILTER = struct.Struct("=HBBI")  # code, jump if true, jump if false, operand
+# Links, addresses, routes and rules of both families, nexthops (linux/rtnetlink.h, RTNLGRP_*).
+_GROUPS = (1, 5, 7, 8, 9, 11, 19, 32)
+_BUFFER = 8 << 20
+_READ = 1 << 16
+_MAIN_TABLE = 254
+_PROTOCOL_RA = 9
+_U32 = struct.Struct("=I")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """A device appeared, changed or went."""
+
+    name: str
+    exists: bool
+    is_up: bool
+    has_carrier: bool
+    mtu: int
+    ifindex: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """Addresses or advertised routers of the device with this index changed."""
+
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsChanged:
+    """Somebody else changed something of this kind that bears our mark: observe."""
+
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Notices were lost: read everything anew."""
+
+
+Notice = LinkChanged | AddressesChanged | ObjectsChanged | Resync
+
+
+class Monitor:
+    """Listens from the moment it is made. `ours` are the ports of our own sockets."""
+
+    def __init__(self, ours: Collection[int] = (), buffer: int = _BUFFER) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        if ours:
+            program = ctypes.create_string_buffer(_ignore(ours))
+            # struct sock_fprog: how many, and where.
+            where = struct.pack("HP", len(_ignore(ours)) // _FILTER.size, ctypes.addressof(program))
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, where)
+        self._socket.bind((0, 0))
+        for group in _GROUPS:
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def read(self) -> tuple[Notice, ...]:
+        """Wait for notices and return all that are there, each once, in order."""
+        found: dict[Notice, None] = {}
+        while not found:
+            data: bytes | None = await self._wait()
+            while data is not None:
+                _add(data, found)
+                data = self._read_now()
+        return tuple(found)
+
+    async def _wait(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.sock_recv(self._socket, _READ)
+        except OSError as error:
+            return _lost(error)
+
+    def _read_now(self) -> bytes | None:
+        try:
+            return self._socket.recv(_READ)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            return _lost(error)
+
+
+def _ignore(ports: Collection[int]) -> bytes:
+    """A socket filter (bpf(4), classic) that drops notices of changes made through these ports.
+
+    In the kernel, because a hub's own moves are thousands of notices. Links are let through: a
+    device that we set up is news to those who wait for its carrier.
+    """
+    load_type, load_port = _FILTER.pack(0x28, 0, 0, 4), _FILTER.pack(0x20, 0, 0, 12)
+    keep, drop = _FILTER.pack(0x06, 0, 0, 0xFFFFFFFF), _FILTER.pack(0x06, 0, 0, 0)
+    count = len(ports)
+    # The filter reads big-endian, netlink writes in the machine's own order.
+    kinds = [_swapped("H", kind) for kind in (rt.NEWLINK, rt.DELLINK)]
+    program = [load_type]
+    program += [_FILTER.pack(0x15, count + 2 - place, 0, kind) for place, kind in enumerate(kinds)]
+    program.append(load_port)
+    program += [
+        _FILTER.pack(0x15, count - place, 0, _swapped("I", port))
+        for place, port in enumerate(ports)
+    ]
+    return b"".join([*program, keep, drop])
+
+
+def _swapped(layout: str, value: int) -> int:
+    swapped: int = struct.unpack(f">{layout}", struct.pack(f"={layout}", value))[0]
+    return swapped
+
+
+def _lost(error: OSError) -> bytes:
+    """An overrun reads as nothing; anything else is a failure."""
+    if error.errno != errno.ENOBUFS:
+        raise error
+    return b""
+
+
+def _add(data: bytes, found: dict[Notice, None]) -> None:
+    if not data:
+        found[Resync()] = None
+    for kind, _, _, payload in messages(data):
+        if (notice := _notice(kind, payload)) is not None:
+            found[notice] = None
+
+
+def _notice(kind: int, payload: bytes) -> Notice | None:
+    match kind:
+        case rt.NEWLINK | rt.DELLINK:
+            if payload[0] != socket.AF_UNSPEC:
+                return None  # of a bridge port or the like
+            seen = listing.link(payload)
+            exists = kind == rt.NEWLINK
+            carrier = exists and has_carrier(payload)
+            is_up = exists and seen.is_up
+            return LinkChanged(seen.name, exists, is_up, carrier, seen.mtu, seen.ifindex)
+        case rt.NEWADDR | rt.DELADDR:
+            return AddressesChanged(rt.ADDRESS_HEADER.unpack_from(payload)[4])
+        case rt.NEWROUTE | rt.DELROUTE:
+            return _route_notice(payload)
+        case rt.NEWNEXTHOP | rt.DELNEXTHOP:
+            if rt.NEXTHOP_HEADER.unpack_from(payload)[2] == ROUTE_PROTOCOL:
+                return ObjectsChanged(Kind.NEXTHOP)
+        case rt.NEWRULE | rt.DELRULE:
+            found = attributes(payload, rt.RULE_HEADER.size)
+            if found.get(rt.FRA_PROTOCOL) == bytes([ROUTE_PROTOCOL]):
+                return ObjectsChanged(Kind.RULE)
+        case _:
+            pass
+    return None
+
+
+def _route_notice(payload: bytes) -> Notice | None:
+    _, size, _, _, table, protocol, _, _, _ = rt.ROUTE_HEADER.unpack_from(payload)
+    if protocol == ROUTE_PROTOCOL:
+        return ObjectsChanged(Kind.ROUTE)
+    if protocol == _PROTOCOL_RA and size == 0 and table == _MAIN_TABLE:
+        found = attributes(payload, rt.ROUTE_HEADER.size)
+        if rt.RTA_OIF in found:
+            return AddressesChanged(_U32.unpack(found[rt.RTA_OIF])[0])
+    return None
+
+
+def is_ours(notice: LinkChanged) -> bool:
+    """Is it a plane or the management device?"""
+    return notice.name.startswith(DEVICE_PREFIX)

@@ -1,0 +1,213 @@
+"""What only a real kernel can show. Each check gets a clean network namespace."""
+
+import asyncio
+import socket
+import sys
+import tempfile
+from base64 import b64encode
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.contract.ids import Plane, Slot
+from appliance.kernel.facts import FactsReader
+from appliance.kernel.features import missing_features
+from appliance.kernel.kernel import KernelError
+from appliance.kernel.keys import digest
+from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
+from appliance.kernel.monitor import (
+    AddressesChanged,
+    LinkChanged,
+    Monitor,
+    Notice,
+    ObjectsChanged,
+    Resync,
+)
+from appliance.plan.compile import compile_plan
+from appliance.plan.counters import received_counter, sent_counter
+from appliance.plan.diff import diff
+from appliance.plan.filter import FILTER_KEY
+from appliance.plan.plan import Add, Change, Filter, Key, Kind, Nexthop, Route
+from appliance.plan.text import render_op
+from tests.contract.kernel_contract import branch_plan, converge, is_met
+from tests.contract.shell import PRESHARED, PRIVATE, RealWorld, shell
+from tests.unit.plan import examples as ex
+
+
+async def check_the_written_commands_do_the_same(world: RealWorld) -> None:
+    """What `plan --dry-run` prints is what a person could type instead of us."""
+    plan = compile_plan(
+        ex.BRANCH,
+        ex.BRANCH_FACTS,
+        ex.BRANCH_STEERING,
+        world.public_key,
+        preshared={ex.BRANCH_B: digest(PRESHARED)},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        own, shared = Path(folder) / "own.key", Path(folder) / "shared.key"
+        own.write_text(b64encode(PRIVATE).decode())
+        shared.write_text(b64encode(PRESHARED).decode())
+        for op in diff(plan, {}):
+            command = render_op(op, full=True)
+            if op.key.kind is Kind.FILTER:
+                first, _, text = command.partition("\n")
+                command = f"{first.partition('#')[0]} <<'END'\n{text}\nEND"
+            command = command.replace("private-key KEY_FILE", f"private-key {own}")
+            shell(command.replace("preshared-key KEY_FILE", f"preshared-key {shared}"))
+    left = diff(plan, await world.kernel.observe(plan.keys()))
+    assert {op.key.kind for op in left} == {Kind.FILTER}, left  # a person's table has no seal
+    await world.kernel.apply(left)
+    assert await is_met(world, plan)
+    undo = diff({}, await world.kernel.observe(()))
+    for op in undo:
+        shell(render_op(op))
+    assert not await world.kernel.observe(())
+
+
+async def check_a_firewall_that_does_not_load_changes_nothing(world: RealWorld) -> None:
+    plan = branch_plan(world)
+    await converge(world, plan)
+    broken = Filter("other", "table inet branchline { chain input { no such thing } }\n")
+    said = ""
+    try:
+        await world.kernel.apply([Change(FILTER_KEY, plan[FILTER_KEY], broken)])
+    except KernelError as error:
+        said = str(error)
+    assert "syntax error" in said
+    assert await is_met(world, plan)
+
+
+async def check_all_features_are_there(world: RealWorld) -> None:
+    before = await world.kernel.observe(())
+    missing = await missing_features()
+    assert missing == (), missing
+    assert await world.kernel.observe(()) == before
+
+
+async def check_a_second_supervisor_is_refused(_: RealWorld) -> None:
+    lock = SupervisorLock()
+    program = "from appliance.kernel.lock import *; SupervisorLock()"
+    command = f"{sys.executable} -c '{program}'"
+    assert AlreadyRunningError.__name__ in shell(f"{command} 2>&1 || true")
+    shell(f"unshare --net {command}")
+    lock.close()
+    SupervisorLock().close()
+
+
+async def check_named_counters_count_what_goes_through_a_plane(world: RealWorld) -> None:
+    plan = branch_plan(world)
+    await converge(world, plan)
+    site = ex.BRANCH.peers[0].site_id
+    plane = Plane(Slot(2), Slot(1))  # DEFAULT is on 2-1, which a detour leads to 1-1
+    names = [sent_counter(p, site) for p in (plane, Plane(Slot(1), Slot(1)))]
+    names += [received_counter(plane, site), "no_such_counter"]
+    assert world.kernel.read_counters(names) == (0, 0, 0, None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("192.0.2.1", 0))
+        for _ in range(7):
+            sender.sendto(b"x", ("192.168.3.7", 9))
+    assert world.kernel.read_counters(names) == (0, 7, 0, None)
+    assert await is_met(world, plan)  # counting is no drift
+
+
+async def check_the_monitor_tells_what_others_do_and_only_that(world: RealWorld) -> None:
+    monitor = Monitor(world.kernel.ports)
+    plan = branch_plan(world)
+    await converge(world, plan)
+    seen = set(await monitor.read())
+    assert {n.name for n in seen if isinstance(n, LinkChanged)} >= {"bl-1-1", "bl-mgmt"}
+    # Not ours: the kernel's own answer to new devices and addresses.
+    assert not {n for n in seen if isinstance(n, ObjectsChanged | Resync)}, seen
+    world.kernel.steer([])
+    for command, notice in (
+        ("ip link set lan0 down", LinkChanged("lan0", True, False, False, 1500, 0)),
+        ("ip link del lan0", LinkChanged("lan0", False, False, False, 1500, 0)),
+        ("ip nexthop add id 9 blackhole proto 177", ObjectsChanged(Kind.NEXTHOP)),
+        ("ip rule add pref 20940 lookup 9 proto 177", ObjectsChanged(Kind.RULE)),
+        ("ip route add 192.0.2.77/32 dev eth0 proto 177", ObjectsChanged(Kind.ROUTE)),
+        ("ip -6 route add default via fe80::9 dev eth0 proto ra", None),
+        ("ip address add 198.51.100.9/24 dev eth0", None),
+        ("ip route add 192.0.2.78/32 dev eth0", ()),
+    ):
+        shell(command)
+        if notice == ():
+            assert await _nothing(monitor)
+            continue
+        expected = notice or AddressesChanged(socket.if_nametoindex("eth0"))
+        assert await _told(monitor, expected), command
+    monitor.close()
+
+
+async def _told(monitor: Monitor, expected: Notice) -> bool:
+    found: set[Notice] = set()
+    try:
+        async with asyncio.timeout(2):
+            while expected not in found:
+                found |= {_anywhere(notice) for notice in await monitor.read()}
+    except TimeoutError:
+        print("told instead:", found)
+        return False
+    return True
+
+
+def _anywhere(notice: Notice) -> Notice:
+    """Without the number that the device happens to have."""
+    return replace(notice, ifindex=0) if isinstance(notice, LinkChanged) else notice
+
+
+async def _nothing(monitor: Monitor) -> bool:
+    try:
+        async with asyncio.timeout(0.2):
+            await monitor.read()
+    except TimeoutError:
+        return True
+    return False
+
+
+async def check_an_overrun_asks_for_everything_anew(_: RealWorld) -> None:
+    monitor = Monitor(buffer=2048)
+    shell("for i in $(seq 60); do echo link set eth0 mtu $((1300 + i)); done | ip -batch -")
+    assert Resync() in await monitor.read()
+    shell("ip link set eth0 mtu 1500")
+    assert await _told(monitor, LinkChanged("eth0", True, True, True, 1500, 0))
+    monitor.close()
+
+
+async def check_facts_are_what_ip_shows(_: RealWorld) -> None:
+    reader = FactsReader()
+    shell(
+        "ip address add 198.51.100.9/24 dev eth0; ip address add 2001:db8::9/64 dev eth0 nodad; "
+        "ip -6 route add default via fe80::9 dev eth0 proto ra metric 1024; "
+        "ip link set wwan0 down"
+    )
+    facts = reader.read()
+    assert sorted(map(str, facts["eth0"].addresses)) == ["198.51.100.9/24", "2001:db8::9/64"]
+    assert [str(r) for r in facts["eth0"].routers] == ["fe80::9"]
+    assert (facts["eth0"].has_carrier, facts["wwan0"].has_carrier) == (True, False)
+    assert not facts["wwan0"].is_up
+    reader.close()
+
+
+async def check_no_key_is_where_others_can_read_it(world: RealWorld) -> None:
+    """The private key is in the kernel, and in nothing that we print."""
+    plan = branch_plan(world)
+    await converge(world, plan)
+    secret = b64encode(PRIVATE).decode()
+    assert secret in shell("wg show bl-1-1 private-key")
+    assert secret not in "".join(render_op(op, full=True) for op in diff(plan, {}))
+    assert secret not in repr(world.keys)
+    assert repr(PRIVATE) not in repr(world.keys)
+
+
+async def check_the_first_route_of_a_boot_is_safe(world: RealWorld) -> None:
+    """With `lo` down an IPv4 route by nexthop id would crash the kernel: we bring it up first."""
+    shell("ip link set lo down")
+    hop, route = Key(Kind.NEXTHOP, (0x0B0000F0,)), Key(Kind.ROUTE, (77, "192.0.2.0/24", 100))
+    world.kernel.steer([Add(hop, Nexthop(4, "eth0")), Add(route, Route(nexthop=0x0B0000F0))])
+    assert "state UNKNOWN" in shell("ip link show lo")
+
+
+CHECKS = {
+    name.removeprefix("check_"): check
+    for name, check in list(globals().items())
+    if name.startswith("check_")
+}
