@@ -11,7 +11,6 @@ from aiohttp import web
 from appliance.api.server import create_app
 from appliance.api.source import StatusSource
 
-SOCKET_NAME = "api.sock"  # in the state directory
 SOCKET_MODE = 0o660  # the service's user and group
 PATH_OCTETS = 107  # sun_path of unix(7), without the final zero
 SHUTDOWN_S = 2.0

@@ -78,8 +78,8 @@ def _spellings(secret: bytes) -> Iterator[bytes]:
         for form in forms:
             if len(form) in _SECRET_OCTETS:
                 yield form
-                yield b64encode(form)
-                yield urlsafe_b64encode(form)
+                yield b64encode(form).rstrip(b"=")
+                yield urlsafe_b64encode(form).rstrip(b"=")
                 yield form.hex().encode()
                 yield form.hex().upper().encode()
 
