@@ -193,13 +193,13 @@ def _late(draft: Draft, event: AnswerLate) -> None:
 
 
 def _overdue(draft: Draft, event: ProbeOverdue) -> None:
+    sent_at = draft.now - event.sent_age_s
+    if sent_at <= draft.forgiven_at or not draft.is_usable(event.path.plane.local):
+        return  # of a dead uplink a hub hears thousands of these
     found = draft.find(event.path)
     if found is None:
         return
     site, path = found
-    sent_at = draft.now - event.sent_age_s
-    if sent_at <= draft.forgiven_at or not draft.is_usable(path.plane.local):
-        return
     if uplinks.share_fate(draft, event, sent_at) or path.liveness is Liveness.DOWN:
         return
     path = miss(path, max(path.unanswered, event.unanswered))

@@ -11,10 +11,12 @@ from appliance.core.state import Bucket, Liveness, PathState
 BOOST_S = 0.0025  # the fast pace, where the base interval is short: reflectors answer 500/s
 BOOST_LONGEST_BASE_S = 0.1  # with longer base intervals the pace is only ten times faster
 BOOST_METERED = 2  # times faster than the base interval on a metered line
-BOOSTS = 2.0  # token bucket: seconds of fast probing
-BOOSTS_RATE = 0.1  # seconds of it per second
+BOOSTS = 4.0  # token bucket: seconds of fast probing
+BOOSTS_RATE = 0.15  # seconds of it per second
 BOOST_LEAST = 0.2  # not worth starting with less in the bucket
-BOOST_MIN_S = 0.25  # the first sample at the fast pace has come by then
+BOOST_RESERVE = 1.5  # what a lone loss leaves for the case that a second follows it
+GRAVE = 2.0  # score of a loss test that takes more than one loss
+BOOST_MIN_S = 0.75  # 300 probes find a loss of 1 % at the very least, nineteen times in twenty
 DOWN_S = 1.0  # RFC 8085: a path that is down
 
 
@@ -52,9 +54,15 @@ def boost(path: PathState, now: float) -> PathState:
     if path.boosted_at is not None or path.liveness not in (Liveness.UP, Liveness.SUSPECT):
         return path
     level = path.boosts.level(now, BOOSTS_RATE, BOOSTS)
-    if level < BOOST_LEAST:
+    if level < _reserve(path) + BOOST_LEAST:
         return path
     return path._replace(boosts=Bucket(level, now), boosted_at=now)
+
+
+def _reserve(path: PathState) -> float:
+    """What must stay in the bucket: nothing, once it is more than a lone loss."""
+    is_grave = any(max(t.forward.score, t.backward.score) >= GRAVE for t in path.tests)
+    return 0.0 if is_grave else BOOST_RESERVE
 
 
 def unboost(path: PathState, now: float) -> PathState:
@@ -63,6 +71,7 @@ def unboost(path: PathState, now: float) -> PathState:
         return path
     used = now - path.boosted_at
     is_open = any(not (t.is_calm or t.is_violated) for t in path.tests)
-    if used < path.boosts.tokens and (is_open or used < BOOST_MIN_S):
+    left = path.boosts.tokens - used - _reserve(path)
+    if left > 0 and (is_open or used < BOOST_MIN_S):
         return path
     return path._replace(boosts=Bucket(max(0.0, path.boosts.tokens - used), now), boosted_at=None)

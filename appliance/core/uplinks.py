@@ -17,6 +17,7 @@ from appliance.core.state import Liveness, UplinkState
 FATE_PROBES = 4  # overdue probes that condemn an uplink: see `liveness` for what chance may do
 FATE_PATHS = 2
 FATE_SITES = 2
+FATE_TOGETHER_S = 0.2  # what fails within this time may have one reason
 FATE_EXTRA_PATHS = 50  # one more probe for so many paths: chance has more opportunities
 FATE_MOST_EXTRA = 8
 KEPT = FATE_PROBES + FATE_MOST_EXTRA
@@ -93,6 +94,7 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
         and len({path for _, path in kept}) >= min(FATE_PATHS, paths)
         and len({path.site for _, path in kept}) >= min(FATE_SITES, sites)
         and paths > 1
+        and (sites > 1 or not _others_suffer(draft, slot, kept[0][0]))
     )
     condemned_at = draft.now if is_dead else None
     draft.put_uplink(
@@ -103,6 +105,16 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
         _stand_in(draft)
         enqueue_all(draft)
     return is_dead
+
+
+def _others_suffer(draft: Draft, slot: Slot, since: float) -> bool:
+    """With one far end only: are answers missing over other uplinks too? Then it is the far end."""
+    return any(
+        sent_at > since - FATE_TOGETHER_S
+        for other, uplink in draft.uplinks.items()
+        if other != slot
+        for sent_at, _ in uplink.overdue
+    )
 
 
 def acquit(draft: Draft, slot: Slot) -> None:
