@@ -176,7 +176,7 @@ def _policies(parts: Parts) -> Iterator[Finding]:
             message = f"there is no class `{policy.class_name}`"
             hint = did_you_mean(policy.class_name, classes)
             yield Finding((*path, "class"), message, hint)
-        if not parts.is_whole("uplinks") or not parts.is_whole(*path, "tiers"):
+        if not parts.is_whole("uplinks"):
             continue
         labels = [
             ((*path, "tiers", place, item), label)

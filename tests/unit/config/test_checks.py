@@ -211,6 +211,7 @@ def test_a_fault_is_named(old: str, new: str, said: str) -> None:
         ("[{dscp: ef}]", "[{protocol: [tcp, udp, sctp], ports: [53, 80-90]}]"),
         ("class: voice", "class: default"),
         ("interval: 50 ms", "interval: 2 s"),
+        ("interval: 50 ms", "interval: 2 s, idle_interval: 2 s, metered_interval: 2 s"),
         ("interval: 50 ms", "port: 52076"),
         ("interval: 50 ms", "port: 51820"),
         ("quorum: 2", "quorum: 3"),
@@ -221,6 +222,14 @@ def test_what_is_no_fault(old: str, new: str) -> None:
     if "label: fibre" in new:
         text = changed("tiers: [fibre, lte]", "tiers: [fibre]", text)
     parse_config(text, "box.yaml")
+
+
+def test_a_label_is_metered_when_all_its_uplinks_are() -> None:
+    text = changed("name: lte,", "name: lte, label: fibre,")
+    text = changed("tiers: [fibre, lte]", "tiers: [fibre]\n    metered: false", text)
+    parse_config(text, "box.yaml")
+    text = changed("device: eth0", "device: eth0\n    metered: true", text)
+    assert [problem.pointer for problem in problems_of(text)] == ["/policies/0/metered"]
 
 
 def test_the_own_key_as_a_peer_is_found_when_it_is_known() -> None:

@@ -138,6 +138,7 @@ def test_a_target_of_a_family_without_address_could_never_answer() -> None:
         ("address: dhcp,", "address: 203.0.113.3/28, gateway: 203.0.113.1,"),
         ("address: 192.168.1.1/24", "address: [192.168.1.1/24, 192.168.1.2/24]"),
         ("{label: lte}", "{label: lte, endpoint: 198.51.100.9}"),
+        ("fibre, endpoint: 198.51.100.9", "fibre, slot: 3, endpoint: 198.51.100.1"),
         ("prefixes: [192.168.3.0/24]", "prefixes: [192.168.0.0/24, 192.168.4.0/22]"),
         ("prefixes: [192.168.3.0/24]", "prefixes: []"),
     ],
