@@ -192,8 +192,11 @@ class PathProber:
         entry = self._paths.get(path)
         if entry is None:
             return
+        now = self._now()
         entry.interval_ns = self._intervals[path]
-        soon = max(self._next_due(entry, self._now()), entry.first_ns)
+        sample_ns = max(SAMPLE_LEAST_NS, SAMPLE_PROBES * entry.interval_ns)
+        entry.sample_due_ns = min(entry.sample_due_ns, now + sample_ns)
+        soon = max(self._next_due(entry, now), entry.first_ns)
         if entry.due_ns > soon:
             self._schedule(entry, soon)
             self._arm()
