@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-check_packages="openssl:openssl python3-venv:@venv tshark:tshark"
+check_packages="openssl:openssl python3-venv:@venv systemd:systemd-analyze tshark:tshark"
 lab_packages="qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap zstd:zstd
   debian-archive-keyring:@keyring"
 # without root the guest's root file system is built in a user namespace
