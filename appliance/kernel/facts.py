@@ -18,6 +18,9 @@ from appliance.kernel.netlink import InterruptedDumpError, Netlink, attributes, 
 _TRIES = 5
 _LOWER_UP = 0x10000
 _UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
+# IFA_F_DEPRECATED. The kernel says it of an IPv4 address too, from the rebinding time of its lease
+# on, but only IPv6 chooses its source address by it (RFC 6724 rule 3).
+_DEPRECATED_V6 = 0x20
 _GLOBAL = 0
 _PROTOCOL_RA = 9
 _MAIN_TABLE = 254
@@ -32,7 +35,9 @@ class DeviceFacts:
     is_up: bool
     has_carrier: bool  # IFF_LOWER_UP
     mtu: int
-    addresses: tuple[Interface, ...] = ()  # global scope, and not waiting for duplicate detection
+    addresses: tuple[
+        Interface, ...
+    ] = ()  # of global scope, that a new packet may have as its source
     routers: tuple[Address, ...] = ()  # from router advertisements, when the kernel hears them
     ifindex: int = 0
 
@@ -70,11 +75,12 @@ class FactsReader:
 
     def _addresses(self, names: dict[int, str]) -> Iterator[tuple[str, Interface]]:
         for payload in self._dump(rt.GETADDR, rt.ADDRESS_HEADER.pack(0, 0, 0, 0, 0)):
-            _, _, flags, scope, index = rt.ADDRESS_HEADER.unpack_from(payload)
+            family, _, flags, scope, index = rt.ADDRESS_HEADER.unpack_from(payload)
             found = attributes(payload, rt.ADDRESS_HEADER.size)
             if rt.IFA_FLAGS in found:
                 (flags,) = _U32.unpack(found[rt.IFA_FLAGS])
-            if scope == _GLOBAL and not flags & _UNUSABLE and index in names:
+            unusable = _UNUSABLE | (_DEPRECATED_V6 if family == socket.AF_INET6 else 0)
+            if scope == _GLOBAL and not flags & unusable and index in names:
                 _, item, _ = listing.address(payload, names)
                 yield names[index], item.interface
 
