@@ -34,9 +34,8 @@ from appliance.plan.plan import (
 _STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})
 _WIREGUARD = frozenset({Kind.WIREGUARD, Kind.PEER})
 _SYSCTLS = frozenset({Kind.SYSCTL, Kind.FORWARDING})
-# A change of a rule adds one and deletes one. Cut short before, it finds half of that done.
-_CUT_SHORT = rt.ABSENT | {errno.EEXIST}
 _SLICE = 128  # operations between two breaths of the event loop
+_MOST_AT_ONCE = 8192  # messages: what the socket's buffer takes, some 80 octets each
 _DUMP_TRIES = 5
 
 
@@ -130,13 +129,11 @@ class LinuxKernel:
                 continue
             encoded += found
             owners += [op] * len(found)
-        for refusal in netlink.send(encoded):
-            op = owners[refusal.place]
-            if is_delete and refusal.errno in rt.ABSENT:
-                continue
-            if refusal.errno in _CUT_SHORT and isinstance(op, Change) and op.key.kind is Kind.RULE:
-                continue
-            raise KernelError(op, refusal.errno, refusal.detail)
+        for start in range(0, len(encoded), _MOST_AT_ONCE):
+            for refusal in netlink.send(encoded[start : start + _MOST_AT_ONCE]):
+                op = owners[start + refusal.place]
+                if not _is_tolerated(op, refusal.errno):
+                    raise KernelError(op, refusal.errno, refusal.detail)
 
     # Observing
 
@@ -196,6 +193,14 @@ class LinuxKernel:
 def _batch(op: Op) -> tuple[Kind, bool]:
     """Operations that may travel together: when one is refused, its neighbours may be done."""
     return op.key.kind, isinstance(op, Delete)
+
+
+def _is_tolerated(op: Op, code: int) -> bool:
+    """A delete finds its work done; a change of a rule was cut short before and finds half done."""
+    if isinstance(op, Delete):
+        return code in rt.ABSENT
+    is_rule = isinstance(op, Change) and op.key.kind is Kind.RULE
+    return is_rule and (code in rt.ABSENT or code == errno.EEXIST)
 
 
 def _turning(op: Op) -> tuple[bool, bool]:

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from appliance.config.addressing import class_table, management_address, plane_device, plane_nexthop
 from appliance.config.intent import Intent, Peer, TrafficClass, planes
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName
-from appliance.core.steering import Assignment, Carrier, Steering
+from appliance.core.steering import DEVICE_MTU, Assignment, Carrier, Steering
 from appliance.plan.plan import Key, Kind, Nexthop, NexthopGroup, Observed, Route
-from appliance.plan.steer import FAMILIES, METRIC, PLANE_MTU
+from appliance.plan.steer import FAMILIES, METRIC
 
 
 def steering_from(intent: Intent, observed: Observed) -> Steering:
@@ -29,7 +29,7 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
                 if isinstance(route, Route):
                     assignments[each.name, peer.name] = Assignment(
                         _carriers(peer.name, route, observed, hops),
-                        None if route.mtu == PLANE_MTU else route.mtu,
+                        None if route.mtu == DEVICE_MTU else route.mtu,
                     )
                     break
     return Steering(MappingProxyType(assignments), MappingProxyType(_detours(intent, observed)))

@@ -20,6 +20,7 @@ from appliance.config.addressing import (
 )
 from appliance.config.intent import Address, Intent, Interface, Network, Peer, planes
 from appliance.contract.ids import Plane, SiteName, Slot
+from appliance.core.steering import DEVICE_MTU
 from appliance.plan.plan import (
     Device,
     DeviceAddress,
@@ -31,7 +32,7 @@ from appliance.plan.plan import (
     Wireguard,
     WireguardPeer,
 )
-from appliance.plan.steer import METRIC, PLANE_MTU
+from appliance.plan.steer import METRIC
 
 MANAGEMENT_DEVICE = f"{DEVICE_PREFIX}mgmt"
 MANAGEMENT_MTU = 1500
@@ -85,7 +86,7 @@ def _device(intent: Intent, plane: Plane, public_key: str) -> dict[Key, Item]:
     subnet = plane_subnet(intent.overlay, mirrored(plane))
     ipv4 = f"net/ipv4/conf/{name}"
     return {
-        Key(Kind.DEVICE, (name,)): Device("wireguard", PLANE_MTU),
+        Key(Kind.DEVICE, (name,)): Device("wireguard", DEVICE_MTU),
         # Loose: what comes in on one plane may be answered on another. It counts as the greater of
         # this and `all`, so it also lifts a strict `all` for this device.
         Key(Kind.SYSCTL, (f"{ipv4}/rp_filter",)): Sysctl("2"),

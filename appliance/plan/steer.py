@@ -17,15 +17,13 @@ from appliance.config.addressing import (
 )
 from appliance.config.intent import Intent, Mode, Peer, planes
 from appliance.contract.ids import ClassName, Plane, SiteName
-from appliance.core.steering import Assignment, Steering
+from appliance.core.steering import DEVICE_MTU, Assignment, Steering
 from appliance.plan.diff import diff
 from appliance.plan.plan import Item, Key, Kind, Nexthop, NexthopGroup, Op, Route
 
 # One explicit metric for both families: unset, IPv4 reads 0 and IPv6 reads 1024.
 METRIC = 100
 FAMILIES = (4, 6)
-# 1500 octets less IPv6 (40), UDP (8) and WireGuard's header and tag (32): fits either underlay.
-PLANE_MTU = 1420
 WEIGHT_LIMIT = 256  # of a member of a nexthop group
 UNREACHABLE = Route()
 
@@ -63,11 +61,15 @@ class Steerer:
         } & self._planes
         old.update(self._nexthops(touched, before.detours))
         new.update(self._nexthops(touched, after.detours))
-        for where in before.assignments.keys() | after.assignments.keys():
-            left, right = before.assignments.get(where), after.assignments.get(where)
-            if left is not right and left != right:
+        # A hub has thousands, and all but a few are the very same objects as before.
+        for where, assignment in after.assignments.items():
+            left = before.assignments.get(where)
+            if left is not assignment and left != assignment:
                 old.update(self._assignment(*where, left))
-                new.update(self._assignment(*where, right))
+                new.update(self._assignment(*where, assignment))
+        for where, left in before.assignments.items():
+            if where not in after.assignments:
+                old.update(self._assignment(*where, left))
         return diff(new, old)
 
     def move(
@@ -135,7 +137,7 @@ class Steerer:
         # The MTU is always said: an IPv4 route by nexthop id without metrics takes those of another
         # such route in its table (kernel 6.12, fib_find_info_nh does not compare them).
         source = self._source if family == 6 else None
-        return Route(nexthop=hop, source=source, mtu=mtu or PLANE_MTU)
+        return Route(nexthop=hop, source=source, mtu=mtu or DEVICE_MTU)
 
 
 def steering_ops(intent: Intent, before: Steering, after: Steering) -> tuple[Op, ...]:
