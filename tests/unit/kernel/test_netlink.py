@@ -1,0 +1,57 @@
+"""The socket speaks with the kernel that is here: reading needs no privilege."""
+
+import errno
+import socket
+
+import pytest
+
+from appliance.kernel import listing
+from appliance.kernel import rtnetlink as rt
+from appliance.kernel.facts import FactsReader
+from appliance.kernel.netlink import Netlink, collect, message
+from appliance.kernel.sysctl import read_sysctl
+
+
+@pytest.fixture
+def netlink():
+    opened = Netlink(socket.NETLINK_ROUTE)
+    yield opened
+    opened.close()
+
+
+def test_devices_are_listed(netlink):
+    request = rt.LINK_HEADER.pack(0, 0, 0, 0, 0)
+    names = [listing.link(p).name for p in collect(netlink.dump(rt.GETLINK, request))]
+    assert sorted(names) == sorted(name for _, name in socket.if_nameindex())
+
+
+def test_the_answer_to_one_question(netlink):
+    question = message(rt.GETLINK, 0, rt.LINK_HEADER.pack(0, 0, 1, 0, 0))
+    nobody = message(rt.GETLINK, 0, rt.LINK_HEADER.pack(0, 0, 0x7FFFFFF0, 0, 0))
+    (found, fine), (nothing, code) = netlink.ask([question, nobody])
+    assert (listing.link(found).name, fine) == ("lo", 0)
+    assert (nothing, code) == (b"", errno.ENODEV)
+
+
+def test_each_refusal_of_a_batch_is_told_with_its_place(netlink):
+    """Of messages that the kernel does not know: refused to anybody, done to nobody."""
+    unknown = message(0x7F, 0, rt.LINK_HEADER.pack(0, 0, 0, 0, 0))
+    known = message(rt.GETLINK, 0, rt.LINK_HEADER.pack(0, 0, 1, 0, 0))
+    refused = netlink.send([unknown, known, unknown, known])
+    assert [r.place for r in refused] == [0, 2]
+    assert {r.errno for r in refused} <= {errno.EOPNOTSUPP, errno.EPERM}
+    assert netlink.send([known]) == ()
+    assert netlink.send([]) == ()
+
+
+def test_facts_of_the_loopback_device():
+    reader = FactsReader()
+    facts = reader.read()["lo"]
+    reader.close()
+    assert facts.mtu >= 1500
+    assert all(not a.is_loopback for a in facts.addresses)  # host scope is no fact about a line
+
+
+def test_settings_are_read_and_missing_ones_are_none():
+    assert read_sysctl("net/ipv4/ip_forward") in ("0", "1")
+    assert read_sysctl("net/ipv4/conf/bl-nowhere/rp_filter") is None
