@@ -61,7 +61,8 @@ def test_a_route_by_nexthop_id(prefix, family, mtu, source):
     assert message.get_attr("RTA_TABLE") == 0xB1000101
     assert message.get_attr("RTA_PRIORITY") == 100
     # RTA_NH_ID, which pyroute2 0.9 does not know: it tells the type and length only.
-    assert message.get_attr("UNKNOWN")["header"] == {"length": 8, "type": 30}
+    unknown = dict(message["attrs"])["UNKNOWN"]
+    assert unknown["header"] == {"length": 8, "type": 30}
     assert message.get_attr("RTA_DST") == prefix.split("/")[0]
     assert message.get_attr("RTA_PREFSRC") == source
     metrics = message.get_attr("RTA_METRICS")
