@@ -170,6 +170,7 @@ def _policies(parts: Parts) -> Iterator[Finding]:
     for uplink in parts.uplinks.values():
         label = uplink.label or uplink.name
         metered[label] = metered.get(label, True) and uplink.metered
+    far_labels = {uplink.label for peer in parts.peers.values() for uplink in peer.uplinks}
     for index, policy in parts.policies.items():
         path: Path = ("policies", index)
         if policy.class_name not in classes and parts.is_whole("classes"):
@@ -185,10 +186,19 @@ def _policies(parts: Parts) -> Iterator[Finding]:
         ]
         yield from _unique("a label stands in one tier", labels)
         for at, label in labels:
-            if label not in metered:
-                message = f"no uplink of this box has the label `{label}`"
-                yield Finding(at, message, did_you_mean(label, metered))
-        used = {label for _, label in labels} & metered.keys() or set(metered)
+            # A label of a far end's uplink counts too: a path is as good as its worse end.
+            if label not in metered and label not in far_labels and parts.is_whole("peers"):
+                message = f"no uplink of this box or of a peer has the label `{label}`"
+                yield Finding(
+                    at,
+                    message,
+                    did_you_mean(label, [*metered, *sorted(far_labels - metered.keys())]),
+                )
+        own = {label for _, label in labels} & metered.keys()
+        if labels and not own and all(label in far_labels for _, label in labels):
+            message = "no uplink of this box may carry the class: all labels are of peers"
+            yield Finding((*path, "tiers"), message, f"add one of: {', '.join(sorted(metered))}")
+        used = own or set(metered)
         if not policy.metered and used and all(metered[label] for label in used):
             message = "no uplink may carry the class: all are metered"
             yield Finding((*path, "metered"), message, "add a label to the tiers, or leave it out")

@@ -161,7 +161,7 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
         (
             "tiers: [fibre, lte]",
             "tiers: [fiber, lte]",
-            "/policies/0/tiers/0: no uplink of this box has the label `fiber` "
+            "/policies/0/tiers/0: no uplink of this box or of a peer has the label `fiber` "
             "(did you mean `fibre`?)",
         ),
         (
