@@ -82,8 +82,9 @@ def _uplink_device(uplink: Uplink) -> Iterator[tuple[Key, Item]]:
     # Loose: a packet for one uplink's address may come while the default route is another's.
     yield Key(Kind.SYSCTL, (f"net/ipv4/conf/{device}/rp_filter",)), Sysctl("2")
     if uplink.method is Method.DHCP:
-        # Routers ignore router advertisements unless told otherwise.
-        yield Key(Kind.SYSCTL, (f"net/ipv6/conf/{device}/accept_ra",)), Sysctl("2")
+        # dhcpcd hears the router advertisements, and says so by the same value. Did the kernel
+        # hear them too, default routes that are nobody's would come into the main table.
+        yield Key(Kind.SYSCTL, (f"net/ipv6/conf/{device}/accept_ra",)), Sysctl("0")
     else:
         yield Key(Kind.LINK, (device,)), Link()
         for interface in uplink.addresses:
