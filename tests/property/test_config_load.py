@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.config.errors import ConfigError, Problem
@@ -18,6 +18,8 @@ from tests.unit.config.files import ROOT, SOUND
 from tools.publish_config import json_schema
 
 BRANCH = yaml.safe_load((ROOT / "examples" / "branch.yaml").read_text())
+untimed = settings(deadline=None)  # a busy machine is no fault of the reader
+
 PUBLISHED = jsonschema.Draft202012Validator(json_schema())
 
 # What JSON and YAML 1.2 write alike. Nothing may be null.
@@ -97,6 +99,7 @@ def _at(tree: Any, pointer: str) -> Any:
     return tree
 
 
+@untimed
 @given(values)
 def test_what_json_writes_is_read_back(value: Any) -> None:
     document = parse_yaml(json.dumps(value))
@@ -105,6 +108,7 @@ def test_what_json_writes_is_read_back(value: Any) -> None:
     assert document.problems == ()
 
 
+@untimed
 @given(mutated())
 def test_a_changed_file_is_taken_or_refused_with_places_that_exist(tree: dict[str, Any]) -> None:
     text = json.dumps(tree, indent=1)
@@ -124,6 +128,7 @@ def test_a_changed_file_is_taken_or_refused_with_places_that_exist(tree: dict[st
         assert key.isdecimal() or here.startswith((f'"{key}"', "null") if key else "{")
 
 
+@untimed
 @given(mutated())
 def test_block_style_is_judged_like_flow_style(tree: dict[str, Any]) -> None:
     flow, block = _judged(json.dumps(tree)), _judged(yaml.safe_dump(tree, sort_keys=False))
@@ -134,6 +139,7 @@ def test_block_style_is_judged_like_flow_style(tree: dict[str, Any]) -> None:
         assert {(p.pointer, p.message) for p in block} == {(p.pointer, p.message) for p in flow}
 
 
+@untimed
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_keys_does_not_matter(random: Any) -> None:
     def shuffled(tree: Any) -> Any:
@@ -147,16 +153,19 @@ def test_the_order_of_keys_does_not_matter(random: Any) -> None:
     assert _judged(json.dumps(shuffled(BRANCH))) == _judged(json.dumps(BRANCH))
 
 
+@untimed
 @given(st.text(max_size=200) | st.text("{}[]:,-*&!|>'\"%@`#? \n\tab1~", max_size=60))
 def test_any_text_is_taken_or_refused(text: str) -> None:
     assert _judged(text)
 
 
+@untimed
 @given(st.integers(0, len(SOUND)), st.integers(0, 12), st.text(max_size=6))
 def test_any_slip_in_a_sound_file_is_taken_or_refused(at: int, cut: int, put: str) -> None:
     assert _judged(SOUND[:at] + put + SOUND[at + cut :])
 
 
+@untimed
 @given(st.integers(0, 10**9 - 1))
 def test_durations_are_read_as_they_are_shown(us: int) -> None:
     assert parse_duration(render_duration(us)) == us
