@@ -18,7 +18,7 @@ from appliance.config.intent import Method, Uplink
 from appliance.contract.ids import Label, Slot, UplinkName
 from appliance.core.events import UplinkChanged, UplinkFacts
 from appliance.kernel.process import start_time
-from appliance.services.dhcp import leases_directory
+from appliance.services.dhcp import leases_directory, served_devices
 from appliance.services.lease import Lease4, LeaseFacts, Router
 from appliance.services.uplinks import Link, LinkAddress, Uplinks, merge
 from tests.unit.services.hook import ADVERT, BOUND, hook_file
@@ -112,10 +112,7 @@ class World:
         file.with_suffix(".new").replace(file)
 
     async def until(self, condition: Callable[[UplinkFacts], bool], what: str) -> None:
-        end = clock.monotonic() + 10
-        while not any(condition(facts) for facts in self.told):
-            assert clock.monotonic() < end, f"never came: {what}; told were {self.told}"
-            await asyncio.sleep(0.005)
+        await until(lambda: any(condition(facts) for facts in self.told), what)
 
 
 def world(tmp_path: Path, *uplinks: Uplink) -> World:
@@ -285,11 +282,222 @@ async def test_a_dhcpcd_of_an_uplink_that_is_none_any_more_is_ended(
     tmp_path: Path, device: str
 ) -> None:
     """An earlier configuration said dhcp; its client would keep the address for ever."""
-    client = await asyncio.create_subprocess_exec("sleep", "100")
-    started = start_time(client.pid)
-    record = f'{{"pid": {client.pid}, "started": {started}, "identity": "x"}}'
+    # An orphan, as after an earlier supervisor. SIGALRM is how dhcpcd is told to give the lease
+    # back and to take its addresses away.
+    script = f"trap 'touch {tmp_path}/released; exit' ALRM; echo $$; while :; do sleep 0.01; done"
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-c", f'setsid sh -c "$1" > {tmp_path}/pid &', "sh", script
+    )
+    await shell.wait()
+    await until(lambda: text(tmp_path / "pid").endswith("\n"), "its process id")
+    pid = int(text(tmp_path / "pid"))
+    record = f'{{"pid": {pid}, "started": {start_time(pid)}, "identity": "x"}}'
     (tmp_path / f"dhcp-{device}.child").write_text(record)
     async with running(world(tmp_path, STATIC).uplinks):
-        status = await asyncio.wait_for(client.wait(), 10)
-    assert status == -14  # SIGALRM: dhcpcd gives the lease back and takes its addresses away
-    assert not (tmp_path / f"dhcp-{device}.child").exists()
+        await until(lambda: start_time(pid) is None, "its end")
+        await until(lambda: served_devices(tmp_path) == set(), "no trace of it")
+    assert (tmp_path / "released").exists()
+
+
+def text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+async def until(self, condition: Callable[[UplinkFacts], bool], what: str) -> None:
+    await until(lambda: any(condition(facts) for facts in self.told), what)
+
+
+def world(tmp_path: Path, *uplinks: Uplink) -> World:
+    made: list[World] = []
+
+    def emit(event: UplinkChanged) -> None:
+        made[0].told.append(event.facts)
+
+    made.append(World(Uplinks(uplinks, tmp_path, emit, lambda: 0.5), tmp_path))
+    return made[0]
+
+
+@contextlib.asynccontextmanager
+async def running(uplinks: Uplinks) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(uplinks.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_every_uplink_is_told_at_the_first_look_and_then_changes_only(tmp_path: Path) -> None:
+    w = world(tmp_path, STATIC, DHCP)
+    w.uplinks.link_changed(ETH0)  # before the first look: incomplete, so not told
+    assert w.news() == []
+    addresses = at(2, "203.0.113.2/24")
+    w.uplinks.resync([ETH0], addresses)
+    gateway = (ip_address("203.0.113.1"),)
+    fibre = UplinkFacts(Slot(1), True, True, (ip_interface("203.0.113.2/24"),), gateway)
+    assert w.news() == [fibre, UplinkFacts(Slot(2))]
+    w.uplinks.resync([ETH0], addresses)
+    w.uplinks.link_changed(ETH0)
+    w.uplinks.link_changed(Link(9, "unrelated", True))
+    assert w.news() == []
+    w.uplinks.link_changed(replace(ETH0, has_carrier=False))
+    assert w.news() == [replace(fibre, has_carrier=False)]
+
+
+async def test_a_device_that_goes_and_comes_is_followed(tmp_path: Path) -> None:
+    w = world(tmp_path, STATIC)
+    w.uplinks.resync([ETH0], at(2, "203.0.113.2/24"))
+    attached = w.news()[-1]
+    w.uplinks.link_gone(2)
+    assert w.news() == [UplinkFacts(Slot(1))]
+    # Plugged in again: another index.
+    w.uplinks.resync([Link(30, "eth0", True)], at(30, "203.0.113.2/24"))
+    assert w.news()[-1] == attached
+
+
+async def test_a_device_takes_its_addresses_along(tmp_path: Path) -> None:
+    w = world(tmp_path, STATIC)
+    w.uplinks.resync([ETH0], at(2, "203.0.113.2/24"))
+    w.uplinks.link_gone(2)
+    w.uplinks.link_changed(ETH0)  # even if the kernel gives out the index again
+    assert w.news()[-1] == UplinkFacts(Slot(1), True, True)
+
+
+async def test_a_renamed_device_is_another_one(tmp_path: Path) -> None:
+    w = world(tmp_path, STATIC)
+    w.uplinks.resync([ETH0], at(2, "203.0.113.2/24"))
+    attached = w.news()[-1]
+    w.uplinks.link_changed(Link(2, "eth7", True))
+    assert w.news() == [UplinkFacts(Slot(1))]
+    w.uplinks.link_changed(ETH0)
+    assert w.news() == [attached]
+
+
+async def test_addresses_that_change_at_run_time_are_followed(tmp_path: Path) -> None:
+    w = world(tmp_path, STATIC)
+    w.uplinks.resync([ETH0], at(2, "203.0.113.2/24"))
+    w.news()
+    w.uplinks.resync([ETH0], at(2, "203.0.113.2/24", "203.0.113.77/24"))
+    w.uplinks.resync([ETH0], at(2, "203.0.113.77/24"))
+    assert [shown(facts)[0] for facts in w.news()] == [
+        ["203.0.113.2/24", "203.0.113.77/24"],
+        ["203.0.113.77/24"],
+    ]
+
+
+def has_gateway(text: str) -> Callable[[UplinkFacts], bool]:
+    return lambda facts: ip_address(text) in facts.gateways
+
+
+async def test_what_the_hook_leaves_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no dhcpcd there: the hook's files are ours
+    w = world(tmp_path, DHCP)
+    w.uplinks.resync([WWAN0], at(7, "198.51.100.65/24", "2001:db8:1::7/64"))
+    async with running(w.uplinks):
+        await asyncio.sleep(0)  # now it watches
+        w.hook(BOUND)
+        await w.until(has_gateway("198.51.100.1"), "the lease")
+        w.hook(ADVERT, nd1_now="997", nd1_lifetime="60")
+        await w.until(has_gateway("fe80::58ae:a5ff:fe74:c809"), "the router")
+        w.news()
+        w.hook(ADVERT, nd1_lifetime="0")
+        await w.until(lambda f: not has_gateway("fe80::58ae:a5ff:fe74:c809")(f), "its end")
+
+
+async def test_a_router_ends_by_itself_when_nobody_says_so(tmp_path: Path) -> None:
+    """dhcpcd may be dead or hang: the lifetime holds all the same."""
+    w = world(tmp_path, DHCP)
+    w.hook(ADVERT, nd1_now="997", nd1_lifetime="1")
+    w.uplinks.resync([WWAN0], at(7, "2001:db8:1::7/64"))
+    assert shown(w.news()[-1])[1] == ["fe80::58ae:a5ff:fe74:c809"]
+    await w.until(lambda facts: facts.gateways == (), "the end of its lifetime")
+
+
+async def test_facts_are_there_at_once_after_a_restart(tmp_path: Path) -> None:
+    first = world(tmp_path, DHCP)
+    first.hook(BOUND)
+    second = world(tmp_path, DHCP)
+    second.uplinks.resync([WWAN0], at(7, "198.51.100.65/24"))
+    assert [shown(facts)[1] for facts in second.news()] == [["198.51.100.1"]]
+
+
+async def test_another_configuration_tells_what_is_new(tmp_path: Path) -> None:
+    w = world(tmp_path, STATIC)
+    w.uplinks.resync([ETH0, WWAN0], at(2, "203.0.113.2/24"))
+    w.news()
+    w.uplinks.reconfigure([STATIC, DHCP])
+    assert w.news() == [UplinkFacts(Slot(2), True, True)]
+    w.uplinks.reconfigure([replace(STATIC, device="wwan0")])
+    assert w.news() == [UplinkFacts(Slot(1), True, True)]
+
+
+LINKS = st.lists(
+    st.builds(Link, st.integers(1, 4), st.sampled_from(["eth0", "wwan0", "x"]), st.booleans()),
+    max_size=12,
+)
+
+
+@given(LINKS)
+def test_notices_of_links_end_where_a_resync_would(steps: list[Link]) -> None:
+    """And nothing is told twice in a row. A link of an index that is there already goes first."""
+
+    async def story() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            followed, looked = (world(Path(directory), STATIC, DHCP) for _ in range(2))
+            followed.uplinks.resync([], [])
+            links: dict[int, Link] = {}
+            for step in steps:
+                if step.index in links:
+                    del links[step.index]
+                    followed.uplinks.link_gone(step.index)
+                elif step.name not in {link.name for link in links.values()}:
+                    links[step.index] = step
+                    followed.uplinks.link_changed(step)
+            looked.uplinks.resync(links.values(), [])
+            assert last_by_slot(followed.told) == last_by_slot(looked.told)
+            for slot in (1, 2):
+                told = [facts for facts in followed.told if facts.slot == slot]
+                assert all(a != b for a, b in itertools.pairwise(told))
+
+    asyncio.run(story())
+
+
+def last_by_slot(told: Iterable[UplinkFacts]) -> dict[Slot, UplinkFacts]:
+    return {facts.slot: facts for facts in told}
+
+
+@pytest.mark.parametrize("device", ["eth0", "eth0.100"])
+async def test_a_dhcpcd_of_an_uplink_that_is_none_any_more_is_ended(
+    tmp_path: Path, device: str
+) -> None:
+    """An earlier configuration said dhcp; its client would keep the address for ever."""
+    # An orphan, as after an earlier supervisor. SIGALRM is how dhcpcd is told to give the lease
+    # back and to take its addresses away.
+    script = f"trap 'touch {tmp_path}/released; exit' ALRM; echo $$; while :; do sleep 0.01; done"
+    shell = await asyncio.create_subprocess_exec(
+        "sh", "-c", f'setsid sh -c "$1" > {tmp_path}/pid &', "sh", script
+    )
+    await shell.wait()
+    await until(lambda: text(tmp_path / "pid").endswith("\n"), "its process id")
+    pid = int(text(tmp_path / "pid"))
+    record = f'{{"pid": {pid}, "started": {start_time(pid)}, "identity": "x"}}'
+    (tmp_path / f"dhcp-{device}.child").write_text(record)
+    async with running(world(tmp_path, STATIC).uplinks):
+        await until(lambda: start_time(pid) is None, "its end")
+        await until(lambda: served_devices(tmp_path) == set(), "no trace of it")
+    assert (tmp_path / "released").exists()
+
+
+async def written_number(file: Path) -> int:
+    await until(lambda: file.exists() and file.read_text().endswith("\n"), f"{file}")
+    return int(file.read_text())
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    end = clock.monotonic() + 10
+    while not condition():
+        assert clock.monotonic() < end, f"never came: {what}"
+        await asyncio.sleep(0.005)
