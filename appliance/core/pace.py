@@ -8,7 +8,7 @@ the test needs samples and not seconds: a token bucket bounds what that costs.
 from appliance.config.intent import Probing
 from appliance.core.state import Bucket, Liveness, PathState
 
-BOOST_S = 0.0025  # the fast pace, where the base interval is short: reflectors answer 500/s
+BOOST_S = 0.005  # the fast pace, where the base interval is short
 BOOST_LONGEST_BASE_S = 0.1  # with longer base intervals the pace is only ten times faster
 BOOST_METERED = 2  # times faster than the base interval on a metered line
 BOOSTS = 4.0  # token bucket: seconds of fast probing

@@ -10,9 +10,9 @@ Numbers for a limit of 1 %, from the run lengths of the Markov chain of the scor
 grid, recomputed in tests/unit/core/test_sequential.py):
 
     true loss      0.3 %        0.5 %      1 %      3 %
-    mean probes    2.0e7        3.7e5      4,000    288   until the verdict "violates"
+    mean probes    2.3e7        4.0e5      4,100    290   until the verdict "violates"
 
-so 90,000 probes of a line that loses 0.3 % condemn it once in 200 times. At least six losses are
+so 90,000 probes of a line that loses 0.3 % condemn it once in 250 times. At least six losses are
 needed, and one batch counts for no more than a few: losses in a burst are one misfortune, not
 many. Both directions are tested apart; either violates. It compares counts and never times, so
 probes and real traffic (which is counted in our direction of sending only) simply add up.

@@ -190,6 +190,8 @@ class World:
             elif isinstance(action, SetProbeInterval):
                 session = self.sessions[action.path]
                 session.interval_s = action.interval_s
+                span = max(SAMPLE_S, SAMPLE_PROBES * action.interval_s)
+                session.sample_due = min(session.sample_due, self.now + span)
                 soon = self.now + action.interval_s
                 if session.due > soon:
                     session.due = soon

@@ -1,0 +1,121 @@
+import math
+
+import pytest
+
+from appliance.contract.ids import Plane, Slot
+from appliance.core.estimate import UNMEASURED, Counts
+from appliance.core.liveness import (
+    BURSTS,
+    FALL_MEMORY_S,
+    acquit,
+    answer,
+    fall,
+    forget,
+    holding,
+    is_wrong,
+    miss,
+    needed,
+    spend_burst,
+)
+from appliance.core.state import Bucket, Liveness, PathState
+
+UP = PathState(
+    Plane(Slot(1), Slot(1)),
+    Liveness.UP,
+    since=0.0,
+    up_since=0.0,
+    bursts=Bucket(BURSTS, 0.0),
+    estimate=UNMEASURED._replace(answered=100, delay_us=20_000.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("lost", "probes"), [(0, 4), (9, 4), (30, 5), (90, 6), (300, 9), (900, 18), (3000, 20)]
+)
+def test_how_many_missing_answers_it_takes_depends_on_the_habit(lost, probes) -> None:
+    estimate = UNMEASURED._replace(current=Counts(3000, lost, lost, 0))
+    assert needed(estimate) == probes
+
+
+def test_chance_alone_condemns_a_usual_line_less_than_once_in_ten_thousand_half_hours() -> None:
+    assert 90_000 * 0.003 ** needed(UNMEASURED) < 1e-4
+
+
+def test_a_missing_answer_makes_suspect_and_an_answer_clears() -> None:
+    suspect = miss(UP, 1)
+    assert suspect.liveness is Liveness.SUSPECT
+    assert suspect.unanswered == 1
+    cleared = answer(suspect, 1.0, 1)
+    assert (cleared.liveness, cleared.unanswered) == (Liveness.UP, 0)
+    assert cleared.up_since == UP.up_since  # a single loss is no trouble
+
+
+def test_the_way_up_takes_answers_and_time() -> None:
+    path = answer(fall(UP, 10.0), 20.0, 1)
+    assert path.liveness is Liveness.RISING
+    assert answer(path, 20.5, 10).liveness is Liveness.RISING  # many, but too soon
+    assert answer(path, 22.0, 1).liveness is Liveness.RISING  # late, but too few
+    risen = answer(answer(path, 20.5, 3), 21.0, 1)
+    assert risen.liveness is Liveness.UP
+    assert risen.up_since == 20.0
+    assert risen.estimate is UNMEASURED  # what it was like before says nothing now
+
+
+def test_a_path_that_never_fell_is_up_with_its_first_answer() -> None:
+    path = answer(PathState(UP.plane), 5.0, 1)
+    assert (path.liveness, path.up_since) == (Liveness.UP, 5.0)
+
+
+def test_a_path_whose_uplink_came_back_has_to_rise() -> None:
+    path = forget(fall(UP, 10.0), 20.0)
+    assert path.liveness is Liveness.UNKNOWN
+    assert answer(path, 21.0, 1).liveness is Liveness.RISING
+
+
+def test_falling_twice_is_one_fall() -> None:
+    once = fall(UP, 10.0)
+    assert fall(once, 11.0) is once
+
+
+def test_a_wrong_verdict_is_taken_back_with_the_history() -> None:
+    path = acquit(fall(UP, 100.0), 100.1)
+    assert (path.liveness, path.up_since) == (Liveness.UP, UP.up_since)
+    assert path.doubt_until == pytest.approx(102.1)
+    assert is_wrong(fall(UP, 100.0), 3, 100.2)
+    assert not is_wrong(fall(UP, 100.0), 2, 100.2)
+    assert not is_wrong(fall(UP, 100.0), 9, 104.0)
+
+
+def test_two_wrong_verdicts_in_close_succession_are_a_trouble_of_its_own() -> None:
+    again = acquit(fall(acquit(fall(UP, 100.0), 100.1), 130.0), 130.1)
+    assert again.up_since == 130.1
+
+
+def test_a_path_that_falls_again_and_again_must_hold_for_longer() -> None:
+    path, holds = UP, []
+    for fall_at in (0, 30, 60, 90, 120, 150, 180):
+        path = fall(answer(path, fall_at, 9)._replace(liveness=Liveness.UP), float(fall_at))
+        holds.append(holding(path, 60.0, fall_at + 1.0))
+    assert holds == [60.0, 60.0, 60.0, 120.0, 240.0, 480.0, 480.0]
+    assert holding(path, 60.0, 180 + FALL_MEMORY_S + 1) == 60.0
+
+
+def test_bursts_are_bounded_and_the_last_is_for_a_missing_answer() -> None:
+    path, now, hints = UP, 100.0, 0
+    while (spent := spend_burst(path, now, is_hint=True)) is not None:
+        path, now, hints = spent, now + 0.1, hints + 1
+    assert hints == 2
+    assert spend_burst(path, now, is_hint=False) is not None
+    assert spend_burst(path._replace(bursts=Bucket(0.0, now)), now, is_hint=False) is None
+    assert spend_burst(path, now + 10, is_hint=True) is not None  # they come back
+
+
+def test_a_burst_on_its_way_is_not_repeated() -> None:
+    path = spend_burst(UP, 100.0, is_hint=False)
+    assert path is not None
+    assert spend_burst(path, 100.03, is_hint=False) is None
+    assert spend_burst(path, 100.05, is_hint=False) is not None
+
+
+def test_unknown_paths_have_no_clean_time() -> None:
+    assert forget(UP, 3.0).up_since == math.inf

@@ -1,0 +1,94 @@
+import pytest
+
+from appliance.config.intent import Probing
+from appliance.contract.ids import Plane, Slot
+from appliance.core.pace import (
+    BOOST_LEAST,
+    BOOST_MIN_S,
+    BOOST_RESERVE,
+    BOOST_S,
+    BOOSTS,
+    boost,
+    interval,
+    unboost,
+)
+from appliance.core.sequential import UNTROUBLED, LossTest, Run
+from appliance.core.state import Bucket, Liveness, PathState
+
+LONE = LossTest(False, Run(1.6, 5, 1))
+GRAVE = LossTest(False, Run(3.2, 20, 2))
+UP = PathState(
+    Plane(Slot(1), Slot(1)), Liveness.UP, boosts=Bucket(BOOSTS, 0.0), tests=(UNTROUBLED,)
+)
+
+
+def pace(path: PathState = UP, base: float = 0.02, **changes: bool) -> float:
+    flags = {
+        "is_attached": True,
+        "is_used": True,
+        "is_metered": False,
+        "is_carrying": True,
+        **changes,
+    }
+    return interval(path, Probing(interval_s=base), **flags)
+
+
+def test_every_candidate_is_probed_at_the_base_interval() -> None:
+    assert pace() == pace(is_carrying=False) == 0.02
+
+
+def test_what_no_policy_would_use_is_probed_at_leisure() -> None:
+    assert pace(is_used=False) == 1.0
+
+
+def test_a_path_that_is_down_or_detached_is_probed_once_a_second() -> None:
+    assert pace(UP._replace(liveness=Liveness.DOWN)) == 1.0
+    assert pace(is_attached=False) == 1.0
+
+
+def test_a_metered_path_costs_less_until_it_carries_something() -> None:
+    assert pace(is_metered=True, is_carrying=False) == 0.5
+    assert pace(is_metered=True) == 0.02
+    rising = UP._replace(liveness=Liveness.RISING)
+    assert pace(rising, is_metered=True, is_carrying=False) == 0.02
+
+
+def test_a_hubs_long_base_interval_is_the_shortest_but_for_a_closer_look() -> None:
+    assert pace(base=2.0, is_used=False) == 2.0
+    fast = UP._replace(boosted_at=0.0)
+    assert pace(fast, base=1.0) == 0.1
+    assert pace(fast) == BOOST_S
+    assert pace(fast, is_metered=True) == 0.01
+
+
+def test_a_closer_look_ends_when_nothing_is_found() -> None:
+    path = boost(UP, 10.0)
+    assert path.boosted_at == 10.0
+    assert unboost(path, 10.0 + BOOST_MIN_S / 2) is path
+    assert unboost(path, 10.0 + BOOST_MIN_S).boosted_at is None
+
+
+def test_it_goes_on_while_there_is_some_suspicion_and_ends_with_the_verdict() -> None:
+    path = boost(UP, 10.0)._replace(tests=(GRAVE,))
+    assert unboost(path, 12.0) is path
+    violated = path._replace(tests=(LossTest(True),))
+    assert unboost(violated, 12.0).boosted_at is None
+
+
+@pytest.mark.parametrize(("test", "spent"), [(LONE, BOOSTS - BOOST_RESERVE), (GRAVE, BOOSTS)])
+def test_its_cost_is_bounded_and_a_lone_loss_leaves_a_reserve(test, spent) -> None:
+    path = boost(UP, 10.0)._replace(tests=(test,))
+    assert unboost(path, 10.0 + spent - 0.1) is path
+    after = unboost(path, 10.0 + spent)
+    assert after.boosted_at is None
+    assert boost(after, 10.0 + spent) is after
+    if test is LONE:  # a second loss follows: the reserve is for that
+        assert boost(after._replace(tests=(GRAVE,)), 10.0 + spent).boosted_at is not None
+    later = boost(after, 10.0 + spent + (BOOST_LEAST + BOOST_RESERVE) / 0.15 + 1)
+    assert later.boosted_at is not None
+
+
+def test_a_path_that_does_not_answer_is_not_looked_at_closer() -> None:
+    for liveness in (Liveness.DOWN, Liveness.RISING, Liveness.UNKNOWN):
+        path = UP._replace(liveness=liveness)
+        assert boost(path, 10.0) is path
