@@ -268,8 +268,8 @@ class Policy(Section):
     tiers: Annotated[list[Tier], Field(min_length=1)] | None = Field(
         default=None,
         description=(
-            "Uplink labels, best first; labels in one pair of brackets are equal. A label that is "
-            "missing here is not used. Default: all labels in the order of the uplinks."
+            "Uplink labels, best first; labels in one pair of brackets are equal. An uplink whose "
+            "label is missing here is not used. Default: all labels in the order of the uplinks."
         ),
         examples=[["fibre", "lte"], [["fibre", "dsl"], "lte"]],
     )

@@ -13,7 +13,6 @@ from appliance.config.intent import Network
 from appliance.config.networks import check_networks
 from appliance.config.validate import Parts
 
-
 untimed = settings(deadline=None)  # a busy machine is no fault of the pass
 
 

@@ -166,6 +166,12 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
         ),
         (
             "tiers: [fibre, lte]",
+            "tiers: [transit]",
+            "/policies/0/tiers: no uplink of this box may carry the class: all labels are of peers "
+            "(add one of: fibre, lte)",
+        ),
+        (
+            "tiers: [fibre, lte]",
             "tiers: [[fibre, lte], fibre]",
             "/policies/0/tiers/1: the same as /policies/0/tiers/0/0 (a label stands in one tier)",
         ),
@@ -201,6 +207,7 @@ def test_a_fault_is_named(old: str, new: str, said: str) -> None:
     [
         ("name: lte,", "name: lte, label: fibre, slot: 15,"),
         ("tiers: [fibre, lte]", "tiers: [[fibre, lte]]"),
+        ("tiers: [fibre, lte]", "tiers: [fibre, transit]"),
         ("tiers: [fibre, lte]", "tiers: [[fibre], [lte]]\n    metered: false"),
         ("    tiers: [fibre, lte]\n", "    metered: false\n"),
         ("[{dscp: ef}]", "[{protocol: [icmp, icmpv6], to: 2001:db8::/32}]"),
@@ -283,3 +290,9 @@ def test_more_classes_than_marks() -> None:
 def test_damage_in_one_part_is_not_blamed_on_another(old: str, new: str, pointer: str) -> None:
     (problem,) = problems_of(changed(old, new))
     assert problem.pointer == pointer
+
+
+def test_a_label_of_a_damaged_peer_is_not_called_unknown() -> None:
+    text = changed("tiers: [fibre, lte]", "tiers: [fibre, transit]")
+    text = changed("id: 2\n", "id: 0\n", text)
+    assert [problem.pointer for problem in problems_of(text)] == ["/peers/0/id"]
