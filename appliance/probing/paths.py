@@ -1,8 +1,9 @@
 """Measures every path by STAMP and tells `decide` what it found. It judges no path itself.
 
-One timer serves all paths: it sends what is due, reads the answers that the kernel has stamped and
-queued meanwhile, and only then looks at deadlines. Answers wake nobody, so paths at 20 ms cost one
-wake-up per tick and not one per packet (docs/adr/0003-one-prober-timer.md).
+One timer serves all paths: it sends what is due, and when an answer should have come it reads
+those that the kernel has stamped and queued, and only then looks at deadlines. Answers wake nobody,
+so paths at one pace and of one delay cost two wake-ups a tick and not one for each packet
+(docs/adr/0003-one-prober-timer.md).
 
 Times are integer nanoseconds on the session clock: monotonic, plus an offset fixed at start.
 """
@@ -48,8 +49,9 @@ SLACK_NS = MS  # what is due this soon is done now: one wake-up instead of two
 STALL_NS = 20 * MS  # a timer this late means that we did not run, not that the paths are bad
 BURST = 3  # probes of a verification
 BURST_GAP_NS = MS
-SAMPLE_PROBES = 5  # probes in a measurement interval ...
-SAMPLE_LEAST_NS = 100 * MS  # ... that is at least this long
+SAMPLE_PROBES = 10  # probes in a measurement interval ...
+SAMPLE_LEAST_NS = 200 * MS  # ... that is at least this long
+RETURNED = 5  # answers in a row after which a path is not failing any more
 TRAFFIC_NS = 200 * MS  # how often real traffic is compared on a path
 MTU_SSID = 0x100  # added to a path's SSID for its padded probes, whose loss says nothing else
 HEADERS = 48  # IPv6 and UDP: what a packet has beyond its STAMP part
@@ -291,7 +293,6 @@ class PathProber:
 
     def _send_due(self, now: int) -> None:
         sends = self._sends
-        drained: set[Plane] = set()
         while sends and sends[0][0] <= now + SLACK_NS:
             due_ns, _, entry, keeps_pace = heapq.heappop(sends)
             if not keeps_pace:
@@ -299,10 +300,6 @@ class PathProber:
                 continue
             if due_ns != entry.due_ns or self._paths.get(entry.path) is not entry:
                 continue  # superseded by another pace
-            plane = entry.path.plane
-            if plane not in drained:
-                drained.add(plane)
-                self._drain(entry.channel)
             self._probe(entry, now, self._traffic_request(entry, now))
             self._search_mtu(entry, now)
             if now >= entry.sample_due_ns:
@@ -382,7 +379,7 @@ class PathProber:
     def _returned(self, entry: _Path) -> None:
         session = entry.session
         entry.is_late = False
-        if not session.unanswered and session.answers_in_row >= SAMPLE_PROBES:
+        if not session.unanswered and session.answers_in_row >= RETURNED:
             entry.is_failing = False
         self._emit(AnswerReturned(entry.path, session.answers_in_row))
 
@@ -438,10 +435,11 @@ class PathProber:
         deadline = entry.session.next_deadline_ns()
         if not entry.is_late:
             deadline = entry.session.next_late_ns() or deadline
-        entry.watch_ns = deadline
         if deadline is not None:
+            deadline += -deadline % MS  # on a grid: one wake-up for paths of one delay
             self._tie += 1
             heapq.heappush(self._deadlines, (deadline, self._tie, entry))
+        entry.watch_ns = deadline
 
     def _check_deadlines(self, now: int, stalled_ns: int) -> None:
         deadlines = self._deadlines

@@ -24,7 +24,7 @@ from appliance.contract.status import (
     WarningStatus,
 )
 from appliance.core.actions import Action, ClearWarning, DetourPlanes, MoveClass, RaiseWarning
-from appliance.core.events import Event, LoopStalled, UplinkProbed
+from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
 from appliance.core.state import State
 from appliance.core.steering import DEVICE_MTU
 from appliance.core.why import explain
@@ -219,12 +219,12 @@ class Source:
                 self._since.stall_max_s = max(self._since.stall_max_s, event.late_s)
             case _:
                 pass
+        if type(event) is PathsSampled and not actions:
+            return  # nearly all of them
         for slot, uplink in state.uplinks.items():
             word = report.uplink_word(uplink)
             if self._since.uplinks.get(slot, ("", 0.0))[0] != word:
                 self._since.uplinks[slot] = (word, now)
-        if not actions:
-            return
         moves = tuple(self._record(action, state) for action in actions if _is_move(action))
         for action in actions:
             if isinstance(action, DetourPlanes):
