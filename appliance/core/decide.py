@@ -175,6 +175,8 @@ def _sampled(draft: Draft, event: PathsSampled) -> None:
             changed[path_id.site] = found[0]
     for site in changed.values():
         reconsider(draft, site)
+    if changed and draft.detours:
+        uplinks.undo_detours(draft)
 
 
 def _traffic(draft: Draft, event: TrafficSampled) -> None:
