@@ -8,17 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from appliance.cli.main import main
+from tests.lab import confined
 
 UNIT = Path(__file__).parents[3] / "systemd" / "branchline.service"
 SYSUSERS = UNIT.with_name("branchline.sysusers.conf")
-CAPABILITIES = {
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_SETUID",
-    "CAP_SETGID",
-}
+CAPABILITIES = {f"CAP_{name.upper()}" for name in confined.CAPABILITIES}  # proved in the lab
 
 
 def _settings() -> dict[str, list[str]]:
