@@ -111,7 +111,10 @@ class Child:
         return os.waitstatus_to_exitcode(status)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; one that has ended is left in peace, and so is whoever has its id now."""
+        """Send a signal; one that has ended is left in peace, and so is whoever has its id now.
+
+        Raises PermissionError for one that runs as another user, unless we have CAP_KILL.
+        """
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 

@@ -135,17 +135,19 @@ class Service:
 
     async def _watch(self, child: Child) -> None:
         """Until it has ended, by itself or because it hangs."""
+        may_end = True
         ended = asyncio.ensure_future(child.wait())
         try:
             while not ended.done():
                 await asyncio.wait((ended,), timeout=HANG_CHECK_S)
-                if not ended.done() and self._is_hung(child.pid):
+                if not ended.done() and may_end and self._is_hung(child.pid):
                     log.warning(
                         "program hangs and is killed",
                         extra={"program": self._program.name, "pid": child.pid},
                     )
-                    child.send(signal.SIGKILL)
-                    await ended
+                    may_end = send(child, signal.SIGKILL, self._program.name)
+                    if may_end:
+                        await ended
             log.warning(
                 "program ended",
                 extra={"program": self._program.name, "pid": child.pid, "status": ended.result()},
@@ -217,16 +219,27 @@ async def end(record_file: Path, number: signal.Signals) -> None:
     record = read_record(record_file)
     child = adopt(record.pid, record.started) if record else None
     if child is not None:
-        child.send(number)
         try:
+            if not send(child, number, record_file.stem):
+                return
             async with asyncio.timeout(END_S):
                 await child.wait()
         except TimeoutError:
-            child.send(signal.SIGKILL)
+            send(child, signal.SIGKILL, record_file.stem)
             await child.wait()
         finally:
             child.close()
     _forget(record_file)
+
+
+def send(child: Child, number: signal.Signals, name: str) -> bool:
+    """Send a signal; False when we may not: a program that changes its user asks for CAP_KILL."""
+    try:
+        child.send(number)
+    except PermissionError as error:
+        log.error("program cannot be ended", extra={"program": name, "error": str(error)})
+        return False
+    return True
 
 
 def _forget(file: Path) -> None:

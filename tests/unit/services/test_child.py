@@ -211,6 +211,31 @@ async def test_one_that_ignores_the_polite_signal_is_ended_all_the_same(
     assert names(tmp_path) == ["ready"]
 
 
+async def test_one_that_may_not_be_signalled_is_named_and_harms_nobody(
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """dhcpcd changes its user: without CAP_KILL the kernel refuses us."""
+    ours = service(tmp_path, "exec sleep 100", is_hung=lambda _pid: True)
+    refused = "program cannot be ended"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as without_rights:
+        without_rights.setattr(signal, "pidfd_send_signal", refuse)
+        async with running(ours):
+            await until(lambda: refused in caplog.text, "the refusal")
+            await asyncio.sleep(0.1)
+        assert caplog.text.count(refused) == 1
+        await ours.end()
+        assert start_time(pid_of(tmp_path)) is not None
+    await ours.end()
+    assert pid_of(tmp_path) == 0
+
+
 async def test_output_is_logged_by_lines(
     tmp_path: Path, quick: None, caplog: pytest.LogCaptureFixture
 ) -> None:
