@@ -7,6 +7,7 @@ outside (clock, random numbers, disks, network) is fixed or absent, so a story r
 
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import syscalls
 from lab.archive import CpioWriter
 from lab.image import CACHE, REPOSITORY, Image, ensure_image
 from lab.slots import slot
@@ -114,7 +116,13 @@ def _run(directory: Path, image: Image, initrd: Path, options: GuestOptions) -> 
     ended = False
     with (
         (directory / "qemu.log").open("wb") as log,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=lambda: syscalls.die_with_parent(signal.SIGKILL),
+        ) as process,
         results.open(encoding="utf-8") as stream,
     ):
         try:

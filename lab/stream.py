@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab import syscalls
-from lab.machine import Machine
+from lab.machine import Machine, cpu_s
 
 _SENT, _ERRORS, _RECEIVED, _DUPLICATES, _REORDERED, _STOP, _READY, _HEADER = range(8)
 _SEQUENCE = struct.Struct("!I")
@@ -148,11 +148,11 @@ class Stream:
 
     def cpu_s(self) -> float:
         """CPU seconds that source and sink themselves have used so far: the cost of measuring."""
-        ticks = 0
-        for pid in (self._source_pid, self._sink_pid):
-            fields = _read_stat(pid)
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self._source_pid) + cpu_s(self._sink_pid)
+
+    def sent_s(self) -> list[float]:
+        """The moments of the story at which each packet was sent."""
+        return [self._time_s(sequence) for sequence in range(self.sent)]
 
     def stop(self, drain_s: float = 0.5) -> StreamResult:
         """Stop sending, wait `drain_s` for packets in flight, and return the whole result."""
@@ -269,11 +269,6 @@ class Stream:
                 header[_REORDERED] += 1
             else:
                 highest = sequence
-
-
-def _read_stat(pid: int) -> list[str]:
-    with open(f"/proc/{pid}/stat", encoding="ascii") as handle:  # noqa: PTH123
-        return handle.read().rpartition(")")[2].split()
 
 
 def _wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:

@@ -259,7 +259,6 @@ class Uplink:
                 f"--interface={self._peer_device}",
                 "--leasefile-ro",
                 "--log-facility=-",
-                "--log-dhcp",
                 "--no-ping",
                 "--enable-ra",
                 f"--ra-param={self._peer_device},4,1800",

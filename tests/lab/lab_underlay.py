@@ -115,6 +115,25 @@ def story_loss_duplicates_and_reordering_have_the_ratio_asked_for(lab: Lab) -> N
             lab.check(3.5 < mean < 6.5, f"a run of losses has {mean:.1f} packets on average")
 
 
+def story_streams_are_punctual_and_cheap(lab: Lab) -> None:
+    world = World(lab)
+    lab.ping(world.host_a, world.host_b, count=1)  # neighbours are known now
+    for pps, most_us, most_ratio in ((200, 50, 0.02), (1000, 50, 0.08)):
+        begun = lab.now_s
+        stream = lab.stream(world.host_a, world.host_b, pps=pps, port=9000 + pps)
+        lab.at(begun + 5)
+        ratio = stream.cpu_s() / (lab.now_s - begun)
+        result = stream.stop()
+        sent = stream.sent_s()
+        off_us = sorted((moment - n / pps) * 1e6 for n, moment in enumerate(sent))
+        late_us = off_us[round(len(off_us) * 0.99)] - off_us[0]  # after the most punctual one
+        lab.record("stream_lateness_p99", late_us, "us", pps=pps, most=off_us[-1] - off_us[0])
+        lab.record("stream_cpu_ratio", ratio, "", pps=pps)
+        lab.check(result.lost == 0, f"{pps} packets/s arrive without loss")
+        lab.check(late_us < most_us, f"99 of 100 leave within {most_us} us of their moment")
+        lab.check(ratio < most_ratio, f"sending and counting take {ratio:.1%} of the core")
+
+
 def story_jitter_keeps_the_order(lab: Lab) -> None:
     world = World(lab)
     world.uplink_b.impair(down=Line(delay_ms=20, jitter_ms=5))
