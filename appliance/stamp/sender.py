@@ -143,7 +143,7 @@ class SessionSender:
         self._highest_answered = first_sequence - 1
         self._highest_overdue = first_sequence - 1
         self._lost = 0  # overdue and not answered since
-        self._reflector_next = -1  # its next number if nothing is lost; -1 before the first answer
+        self._reflector_next = 0  # its next number if nothing is lost
         self._forward_lost = 0  # probes up to `_highest_answered` that the reflector never saw
         self._interval = Interval()
 
@@ -292,11 +292,7 @@ class SessionSender:
         """
         ahead = sequence - self._highest_answered
         arrived = (reflected + 1 - self._reflector_next) & _LOW_32
-        if self._reflector_next < 0:
-            # Numbers above ours: the session is older there than here. Start from what is.
-            arrived = reflected + 1 if reflected <= sequence else ahead
-            self._reflector_next = reflected + 1
-        elif arrived <= _HALF:
+        if arrived <= _HALF:
             self._reflector_next = (reflected + 1) & _LOW_32
         elif ahead > 0:  # the reflector started anew
             arrived = reflected + 1
@@ -311,6 +307,7 @@ class SessionSender:
                 self.unanswered = max(0, self._highest_overdue - sequence)
                 following = self._overdue.get((sequence + 1) & _LOW_32)
                 self.unanswered_since_ns = following[1] if following and self.unanswered else None
+        # More arrived than were sent when the network duplicates, or the session is older there.
         self._forward_lost = max(0, self._forward_lost - arrived)
 
     # -- deadlines ---------------------------------------------------------------------------
@@ -398,7 +395,7 @@ class SessionSender:
         highest = newest - ((newest - report.highest) & _LOW_32)
         if highest <= self._highest_answered:
             return 0
-        arrived = (report.received - max(0, self._reflector_next)) & _LOW_32
+        arrived = (report.received - self._reflector_next) & _LOW_32
         if arrived >= _HALF:  # the reflector started anew
             arrived = report.received
         in_flight = max(0, highest - self._highest_overdue)  # no verdict on these yet

@@ -143,3 +143,7 @@ def test_an_interval_without_anything_goes_on() -> None:
     sample = interval.close(9_000_000, 0, 0)
     assert sample is not None
     assert sample.span_us == 8_000
+    interval.lost = 1
+    following = interval.close(10_000_000, 0, 0)
+    assert following is not None
+    assert following.span_us == 1_000
