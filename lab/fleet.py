@@ -5,12 +5,12 @@
     fleet.add(b, 2)
     fleet.start()
 
-The configurations are what an operator would write by hand; a story may change them through
-`Fleet.config` before `start`.
+The configurations are what an operator would write by hand; a story may change those of a box
+when it adds it.
 """
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lab.machine import Machine
@@ -19,6 +19,8 @@ from lab.topology import Lab, Site
 
 OVERLAY = "fd12:3456:789a::/48"
 KEY_NAME = "wireguard.key"
+
+Edit = Callable[[dict[str, Any]], object]
 
 VOICE = {"name": "voice", "match": [{"dscp": "ef"}]}
 VOICE_SLA = {"loss": "1 %", "delay": "80 ms", "jitter": "30 ms"}
@@ -50,9 +52,13 @@ class Fleet:
         self._hub = hub
         self._families = tuple(families)
         self._changes: dict[str, dict[str, Any]] = {}
+        self._edits: dict[str, Edit | None] = {}
 
-    def add(self, site: Site, number: int, **changes: Any) -> None:
-        """Make a site a box of the fleet. `changes` replace top-level keys of its configuration."""
+    def add(self, site: Site, number: int, edit: Edit | None = None, **changes: Any) -> None:
+        """Make a site a box of the fleet.
+
+        `changes` replace top-level keys of its configuration; `edit` changes it in place, last.
+        """
         directory = STATE / site.name
         directory.mkdir(parents=True, exist_ok=True)
         key = directory / KEY_NAME
@@ -64,6 +70,7 @@ class Fleet:
         self.numbers[site.name] = number
         self.public_keys[site.name] = public.stdout.decode().strip()
         self._changes[site.name] = changes
+        self._edits[site.name] = edit
 
     def start(self, *, wait_s: float | None = 60) -> None:
         """Start all supervisors and wait until each answers."""
@@ -93,7 +100,7 @@ class Fleet:
                 entry["address"] = [str(facts.address4), str(facts.address6)]
                 entry["gateway"] = [str(facts.gateway4.ip), str(facts.gateway6.ip)]
             uplinks.append(entry)
-        return {
+        config = {
             "version": 1,
             "site": {"name": name, "id": self.numbers[name]},
             "fleet": {"overlay": OVERLAY},
@@ -114,6 +121,9 @@ class Fleet:
             **self._common,
             **self._changes[name],
         }
+        if edit := self._edits[name]:
+            edit(config)
+        return config
 
     def _peer(self, name: str) -> dict[str, Any]:
         site = self.sites[name]

@@ -6,7 +6,6 @@ uplinks, named and numbered like the product's.
 
 import itertools
 from collections.abc import Sequence
-from ipaddress import IPv4Interface
 
 from lab.topology import Site
 
@@ -30,15 +29,12 @@ def connect(a: Site, b: Site) -> None:
 
 def route(site: Site, far: Site, plane: tuple[int, int]) -> None:
     """Send what goes to the far site's LANs by one plane, by a nexthop object."""
-    networks = [i for lan in far.lans.values() for i in (lan.address4, lan.address6)]
+    lans = far.lans.values()
     site.ip(
         f"nexthop add id 4 dev {device(*plane)}",
+        *(f"route add {lan.address4.network} nhid 4" for lan in lans),
         f"-6 nexthop add id 6 dev {device(*plane)}",
-        *(
-            f"{'-4' if isinstance(i, IPv4Interface) else '-6'} route add {i.network} "
-            f"nhid {4 if isinstance(i, IPv4Interface) else 6}"
-            for i in networks
-        ),
+        *(f"-6 route add {lan.address6.network} nhid 6" for lan in lans),
     )
 
 
