@@ -84,7 +84,7 @@ class SessionReflector:
         self,
         *,
         key: bytes | None = None,
-        max_sessions: int = 8192,
+        max_sessions: int = 16384,
         session_rate: int = 500,
         session_burst: int = 250,
         total_rate: int = 20_000,
