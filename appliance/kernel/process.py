@@ -169,6 +169,11 @@ def start_time(pid: int) -> int | None:
     return None if state == "Z" else int(fields[18])
 
 
+def boot_id() -> str:
+    """Which boot this is: process ids and start times of another one mean nothing in it."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 async def _read(process: Process, stream: asyncio.StreamReader | None, limit: int) -> bytes:
     """All that comes, or somewhat more than the limit, in which case the program is ended."""
     read = bytearray()

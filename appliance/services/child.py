@@ -18,11 +18,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from appliance import clock
-from appliance.kernel.process import Child, adopt, spawn, start_time
+from appliance.kernel.process import Child, adopt, boot_id, spawn, start_time
 
 LEAST_PAUSE_S, MOST_PAUSE_S = 1.0, 60.0  # between an end and the next start, doubling
 STEADY_S = 60.0  # running this long proves that it can
@@ -49,6 +49,7 @@ class Record:
 
     pid: int
     started: int  # ticks since boot: a process id alone may be another's by now
+    boot: str  # the run directory may be on a disk
     identity: str
 
 
@@ -112,16 +113,13 @@ class Service:
 
     def _spawned(self, output: int) -> Child:
         child = spawn(self._program.argv, output)
-        record = {
-            "pid": child.pid,
-            "started": start_time(child.pid) or 0,
-            "identity": self._program.identity,
-        }
+        started = start_time(child.pid) or 0
+        record = Record(child.pid, started, boot_id(), self._program.identity)
         # Written after the start: between the two a kill of ours would leave a stranger behind,
         # which is why the program must refuse to run twice (dhcpcd does, by its own pid file).
         try:
             new = self._record.with_suffix(".new")
-            new.write_text(json.dumps(record))
+            new.write_text(json.dumps(asdict(record)))
             new.replace(self._record)
         except OSError:
             child.send(signal.SIGTERM)
@@ -247,9 +245,11 @@ def _forget(file: Path) -> None:
 
 
 def read_record(record_file: Path) -> Record | None:
-    """The record of a program, or None when there is none that makes sense."""
+    """The record of a program of this boot, or None when there is none that makes sense."""
     try:
         fields = json.loads(record_file.read_text())
-        return Record(int(fields["pid"]), int(fields["started"]), str(fields["identity"]))
+        pid, started = int(fields["pid"]), int(fields["started"])
+        record = Record(pid, started, str(fields["boot"]), str(fields["identity"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return record if record.boot == boot_id() else None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance import clock
+from appliance.kernel.process import boot_id
 from appliance.services.child import Program, Service, end
 from appliance.services.lease import (
     LARGEST_MESSAGE,
@@ -184,7 +185,7 @@ def _message(directory: Path, device: str, protocol: str) -> Message | None:
             message = parse_message(file.read(LARGEST_MESSAGE + 1))
     except FileNotFoundError:
         return None
-    return message if message.boot == _boot() else None  # a run directory on a disk
+    return message if message.boot == boot_id() else None  # a run directory on a disk
 
 
 def _lease_file(directory: Path, device: str, protocol: str) -> Path:
@@ -193,10 +194,6 @@ def _lease_file(directory: Path, device: str, protocol: str) -> Path:
 
 def _uptime_s() -> float:
     return float(Path("/proc/uptime").read_text().split()[0])
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 async def _cancelled(*tasks: asyncio.Future[Any]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from appliance import clock
 from appliance.config.intent import Method, Uplink
 from appliance.contract.ids import Label, Slot, UplinkName
 from appliance.core.events import UplinkChanged, UplinkFacts
-from appliance.kernel.process import start_time
+from appliance.kernel.process import boot_id, start_time
 from appliance.services.dhcp import leases_directory, served_devices
 from appliance.services.lease import Lease4, LeaseFacts, Router
 from appliance.services.uplinks import Link, LinkAddress, Uplinks, merge
@@ -291,8 +292,8 @@ async def test_a_dhcpcd_of_an_uplink_that_is_none_any_more_is_ended(
     await shell.wait()
     await until(lambda: text(tmp_path / "pid").endswith("\n"), "its process id")
     pid = int(text(tmp_path / "pid"))
-    record = f'{{"pid": {pid}, "started": {start_time(pid)}, "identity": "x"}}'
-    (tmp_path / f"dhcp-{device}.child").write_text(record)
+    record = {"pid": pid, "started": start_time(pid), "boot": boot_id(), "identity": "x"}
+    (tmp_path / f"dhcp-{device}.child").write_text(json.dumps(record))
     async with running(world(tmp_path, STATIC).uplinks):
         await until(lambda: start_time(pid) is None, "its end")
         await until(lambda: served_devices(tmp_path) == set(), "no trace of it")
