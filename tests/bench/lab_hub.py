@@ -1,0 +1,262 @@
+"""A hub with 1,000 sites on 4 planes each: how it starts, what it costs, how it loses an uplink.
+
+      hub-lan0-h1 --- [hub] === fibre 10 ms ===+-- internet --- [far: 1,000 sites x 4 devices]
+                            === dsl   20 ms ===+
+
+The far ends are 4,000 real WireGuard devices with a reflector (tests/bench/far_ends.py): none is
+scaled up. Five classes, two prefixes per site, probes once a second on each of the 4,000 paths.
+
+The cold apply begins with an empty kernel and ends when the supervisor says that the plan is in
+force. Then it probes for a minute, first alone, then while every far end probes it as well. At
+last its fibre dies, by carrier and in silence, under 500 packets a second spread over all sites:
+the time until the last of them is lost counts.
+"""
+
+import contextlib
+import mmap
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lab.fleet import OVERLAY
+from lab.line import Line
+from lab.topology import Host, Lab, Site, Supervisor
+from tests.bench.far_ends import DATA_PORT, FarEnds
+from tests.bench.measure import record
+
+SITES = 1000
+PLANES = 4
+HUB_ID = 1
+PPS = 500
+WINDOW_S = 60.0
+CLASSES = [
+    {"name": "voice", "match": [{"dscp": "ef"}]},
+    {"name": "video", "match": [{"dscp": "af41"}]},
+    {"name": "business", "match": [{"protocol": "tcp", "ports": [1433, 3389]}]},
+    {"name": "bulk", "match": [{"dscp": "cs1"}]},
+]
+
+
+def story(lab: Lab) -> None:
+    hub = lab.site("hub")
+    hub.uplink("fibre", down=Line(delay_ms=10))
+    hub.uplink("dsl", down=Line(delay_ms=20))
+    hub.lan()
+    private = subprocess.run(["wg", "genkey"], check=True, capture_output=True).stdout
+    public = subprocess.run(["wg", "pubkey"], check=True, capture_output=True, input=private).stdout
+    far = FarEnds(lab, SITES, OVERLAY, HUB_ID, public.decode().strip())
+    lab.say(f"{SITES * PLANES} far ends stand")
+    supervisor = Supervisor(hub, configuration(hub, far))
+    key = supervisor.directory / "wireguard.key"
+    key.touch(mode=0o600)
+    key.write_bytes(private)
+    hub.supervisor = supervisor
+    cold_apply(lab, hub, supervisor)
+    lab.wait_until(lambda: far.answered >= 2 * SITES * PLANES, 120, "every path is probed")
+    lab.sleep_virtual(10)
+    lab.check(paths_up(supervisor) == SITES * PLANES, "all paths are up")
+    probing(lab, supervisor, far)
+    deaths(lab, hub, supervisor, far)
+    far.stop()
+
+
+def configuration(hub: Site, far: FarEnds) -> dict[str, Any]:
+    uplinks = [
+        {
+            "name": uplink.name,
+            "device": uplink.device,
+            "address": [str(uplink.facts.address4)],
+            "gateway": [str(uplink.facts.gateway4.ip)],
+        }
+        for uplink in hub.uplinks.values()
+    ]
+    lan = hub.lans["lan0"]
+    return {
+        "version": 1,
+        "site": {"name": "hub", "id": HUB_ID},
+        "fleet": {"overlay": OVERLAY},
+        "uplinks": uplinks,
+        "lans": [
+            {"name": "lan0", "device": "lan0", "address": [str(lan.address4), str(lan.address6)]}
+        ],
+        "classes": CLASSES,
+        "policies": [
+            {"class": each["name"], "sla": {"loss": "2 %", "delay": "150 ms"}} for each in CLASSES
+        ],
+        "probing": {"interval": "1 s"},
+        "peers": [
+            {
+                "name": site.name,
+                "id": site.site_id,
+                "public_key": site.public_key,
+                "uplinks": [
+                    {"label": label, "endpoint": site.endpoint(slot)}
+                    for slot, label in enumerate(hub.uplinks, start=1)
+                ],
+                "prefixes": list(site.prefixes),
+            }
+            for site in far.sites
+        ],
+    }
+
+
+def cold_apply(lab: Lab, hub: Site, supervisor: Supervisor) -> None:
+    """From the start of the process to READY=1, as systemd would hear it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        address = str(supervisor.directory / "notify")
+        systemd.bind(address)
+        systemd.settimeout(120)
+        begun_s = lab.now_s
+        os.environ["NOTIFY_SOCKET"] = address
+        try:
+            supervisor.start(wait_s=None)
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        while b"READY=1" not in systemd.recv(4096):
+            pass
+        took_s = lab.now_s - begun_s
+    cpu_s = supervisor.daemon.cpu_s() if supervisor.daemon else 0.0
+    count = "ip -6 route show table all | grep -c nhid; ip route show table all | grep -c nhid"
+    routes = sum(map(int, hub.run(["sh", "-c", count]).split()))
+    peers = len(hub.run(["wg", "show", "all", "peers"]).splitlines())
+    lab.require(peers == SITES * PLANES, f"the kernel has {peers} peers")
+    lab.require(routes >= SITES * 2 * (len(CLASSES) + 1), f"and {routes} routes by nexthop")
+    record(
+        lab,
+        "hub_cold_apply_s",
+        took_s,
+        "s",
+        samples=[took_s],
+        sites=SITES,
+        peers=peers,
+        routes=routes,
+        classes=len(CLASSES) + 1,
+        cpu_s=cpu_s,
+        remark="from the start of the process, its configuration file read",
+    )
+
+
+def paths_up(supervisor: Supervisor) -> int:
+    return sum(p["state"] == "up" for p in supervisor.get("/v1/paths"))
+
+
+def probing(lab: Lab, supervisor: Supervisor, far: FarEnds) -> None:
+    """CPU and memory in steady state. What counts is the window in which all far ends probe too."""
+    alone = window(lab, supervisor, far)
+    far.probe(is_on=True)
+    lab.sleep_virtual(5)
+    both = window(lab, supervisor, far)
+    far.probe(is_on=False)
+    record(
+        lab,
+        "hub_probing_cpu_ratio",
+        both["cpu_ratio"],
+        "ratio",
+        samples=[both["cpu_ratio"]],
+        per_second=both,
+        without_probes_of_the_far_ends=alone,
+        remark=f"{alone['cpu_ratio']:.2f} while the far ends do not probe the hub",
+    )
+    assert supervisor.daemon is not None
+    rss = supervisor.daemon.rss_mib()
+    record(lab, "hub_rss_mib", rss, "MiB", samples=[rss], sites=SITES, paths=SITES * PLANES)
+
+
+def window(lab: Lab, supervisor: Supervisor, far: FarEnds) -> dict[str, float]:
+    """Rates of a minute: CPU share, probes answered by the far ends and by the hub."""
+    begun_s, answered, heard, cpu_s = lab.now_s, far.answered, far.heard, far.cpu_s()
+    ratio = supervisor.cpu_ratio(lambda: lab.sleep_virtual(WINDOW_S))
+    took_s = lab.now_s - begun_s
+    return {
+        "cpu_ratio": ratio,
+        "answered_by_far_ends": (far.answered - answered) / took_s,
+        "answered_by_hub": (far.heard - heard) / took_s,
+        "reflector_cpu_ratio": (far.cpu_s() - cpu_s) / took_s,
+    }
+
+
+def deaths(lab: Lab, hub: Site, supervisor: Supervisor, far: FarEnds) -> None:
+    """Lose the fibre twice: by carrier, and in silence."""
+    fibre = hub.uplinks["fibre"]
+    traffic = Traffic(hub.lans["lan0"].hosts[0], [site.host for site in far.sites])
+    lab.sleep_virtual(3)
+    times = {}
+    for what, die, heal in (
+        ("carrier", fibre.unplug, fibre.plug_in),
+        ("silence", fibre.cut, fibre.heal),
+    ):
+        lab.wait_until(
+            lambda: all_over(supervisor, "1-"), 300, "every class is on the fibre", poll_s=5
+        )
+        lab.sleep_virtual(5)
+        times[what] = one_death(lab, traffic, far, die)
+        lab.say(f"{what}: all traffic moved after {times[what]:.1f} ms")
+        heal()
+    traffic.stop()
+    record(
+        lab,
+        "hub_uplink_death_ms",
+        max(times.values()),
+        "ms",
+        samples=list(times.values()),
+        by=times,
+        remark=", ".join(f"{what} {value:.0f} ms" for what, value in times.items()),
+        packets_per_s=PPS,
+        probe_interval_s=1,
+    )
+
+
+def one_death(lab: Lab, traffic: "Traffic", far: FarEnds, die: Callable[[], None]) -> float:
+    """Milliseconds from the death to the last packet that was lost by it."""
+    before_ns = time.monotonic_ns()
+    die()
+    lab.sleep_virtual(10)
+    lost = [
+        sent_ns
+        for sequence, sent_ns in traffic.since(before_ns)
+        if not far.arrived_ns(sequence) and sent_ns < time.monotonic_ns() - 2_000_000_000
+    ]
+    return (max(lost) - before_ns) / 1e6 if lost else 0.0
+
+
+def all_over(supervisor: Supervisor, planes: str) -> bool:
+    return all(
+        carrier["path"].rpartition("/")[2].startswith(planes)
+        for each in supervisor.get("/v1/classes")
+        for carrier in each["carriers"]
+    )
+
+
+class Traffic:
+    """One packet after the other, each to the next site."""
+
+    def __init__(self, host: Host, targets: list[str]) -> None:
+        self._targets = targets
+        cells = memoryview(mmap.mmap(-1, 8 * (1 << 18))).cast("q")
+        self._header, self._sent_ns = cells[:2], cells[2:]  # packets sent, stop
+        self._pid = host.fork(self._send)
+
+    def since(self, moment_ns: int) -> list[tuple[int, int]]:
+        """(sequence, send time) of the packets sent since then."""
+        times = self._sent_ns[: self._header[0]].tolist()
+        return [(n, sent_ns) for n, sent_ns in enumerate(times) if sent_ns >= moment_ns]
+
+    def stop(self) -> None:
+        self._header[1] = 1
+        os.waitpid(self._pid, 0)
+
+    def _send(self) -> None:
+        sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        begun = time.monotonic()
+        sequence = 0
+        while not self._header[1]:
+            time.sleep(max(0.0, begun + sequence / PPS - time.monotonic()))
+            self._sent_ns[sequence] = time.monotonic_ns()
+            target = (self._targets[sequence % len(self._targets)], DATA_PORT)
+            with contextlib.suppress(OSError):  # of an ICMP error about an earlier packet
+                sender.sendto(sequence.to_bytes(4, "big"), target)
+            sequence += 1
+            self._header[0] = sequence
