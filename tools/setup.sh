@@ -90,26 +90,30 @@ if [ -n "$missing" ]; then
 fi
 
 venv=.venv
-stamp=$venv/.branchline-setup
-inputs="requirements/build.lock requirements/dev.lock pyproject.toml"
-state=$({ cat $inputs; pwd; "$python" -V; } | sha256sum)
-if [ "$(cat $stamp 2>/dev/null)" = "$state" ] && $venv/bin/python -c '' 2>/dev/null; then
-  exit 0
+pip="$venv/bin/python -m pip --disable-pip-version-check"
+# an environment that was moved, or belongs to another Python, is made anew
+place="$PWD $("$python" -V)"
+venv_works() { [ "$(cat $venv/.place 2>/dev/null)" = "$place" ] && $venv/bin/python -c ''; }
+is_done() { venv_works && [ "$(cat "$venv/.done-$1" 2>/dev/null)" = "$2" ]; }
+done_with() { printf '%s\n' "$2" > "$venv/.done-$1"; }
+
+locks=$(cat requirements/build.lock requirements/dev.lock | sha256sum)
+if ! is_done locks "$locks"; then
+  if ! venv_works; then
+    say "making the virtual environment $venv ($("$python" -V))"
+    "$python" -m venv --clear $venv
+    printf '%s\n' "$place" > $venv/.place
+  fi
+  say "installing the locked Python packages (about a minute the first time)"
+  $pip install --quiet --require-hashes -r requirements/build.lock
+  $pip install --progress-bar on --require-hashes -r requirements/dev.lock
+  done_with locks "$locks"
 fi
 
-say "making the virtual environment $venv ($("$python" -V))"
-# --clear: an environment that was moved, or of another Python, cannot be mended
-$venv/bin/python -c '' 2>/dev/null && [ "$($venv/bin/python -V)" = "$("$python" -V)" ] ||
-  "$python" -m venv --clear $venv
-pip="$venv/bin/python -m pip --disable-pip-version-check"
-say "installing the locked Python packages (about a minute the first time)"
-$pip install -q --require-hashes -r requirements/build.lock
-$pip install --progress-bar on --require-hashes -r requirements/dev.lock
-say "installing the project itself"
-$pip install -q --no-deps --no-build-isolation -e .
-$venv/bin/python -c 'import pydantic, pyroute2, pytest' || {
-  say "the virtual environment is not complete; remove $venv and run this again" >&2
-  exit 1
-}
-printf '%s\n' "$state" > $stamp
-say "ready"
+project=$(sha256sum < pyproject.toml)
+if ! is_done project "$project"; then
+  say "installing the project itself, in place"
+  PYTHONWARNINGS=ignore $pip install --quiet --no-deps --no-build-isolation --editable .
+  done_with project "$project"
+  say "ready"
+fi
