@@ -10,7 +10,6 @@ from appliance.core.events import (
     Event,
     IntentChanged,
     PathMtuChanged,
-    PathsSampled,
     SteeringAdopted,
     UplinkChanged,
     UplinkProbed,
@@ -38,8 +37,6 @@ class Context:
 
     def see(self, event: Event) -> None:
         match event:
-            case PathsSampled():  # nearly all of them are
-                pass
             case UplinkChanged():
                 self._facts["uplink", event.facts.slot] = event
             case UplinkProbed():

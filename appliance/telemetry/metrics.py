@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from appliance.contract.status import PathStatus, Status
-from appliance.contract.wire import PathState, UplinkState
+from appliance.contract.wire import UplinkState
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
+_CARRYING = ("up", "suspect")  # a missing answer is verified before it counts
 _PATH = ("site", "plane", "uplinks")
 
 
@@ -78,17 +79,8 @@ def _uplinks(status: Status) -> Iterator[Metric]:
 
 def _paths(paths: Sequence[PathStatus]) -> Iterator[Metric]:
     names = [(path.site, path.plane, path.uplinks) for path in paths]
-    yield _gauge(
-        "path_state",
-        "1 for the state that the path is in",
-        (*_PATH, "state"),
-        [
-            ((*name, state), int(path.state == state))
-            for name, path in zip(names, paths, strict=True)
-            for state in get_args(PathState)
-        ],
-    )
     measures: tuple[tuple[str, str, list[float | None]], ...] = (
+        ("up", "1 while the path carries packets", [int(p.state in _CARRYING) for p in paths]),
         ("delay_seconds", "Two-way delay", [_s(p.delay_us) for p in paths]),
         ("jitter_seconds", "Jitter of the worse direction", [_s(p.jitter_us) for p in paths]),
         ("loss_ratio", "Two-way loss", [p.loss_ratio for p in paths]),

@@ -83,10 +83,12 @@ class Recorder:
 
     def record_event(self, now: float, event: Event) -> None:
         """Keep an event, to be written within about FLUSH_S. It must not be changed any more."""
-        self._context.see(event)
-        if type(event) is PathsSampled and not self._samples.take(now, len(event.samples)):
+        if type(event) is not PathsSampled:  # nearly all of them are
+            self._context.see(event)
+        elif not self._samples.take(now, len(event.samples)):
             self._gap += 1
-        elif len(self._waiting_events) >= WAITING_AT_MOST:
+            return
+        if len(self._waiting_events) >= WAITING_AT_MOST:
             self._gap += 1
             self._dropped += 1
         else:
