@@ -7,6 +7,7 @@ bounded, so that no program can hold the supervisor or fill its memory.
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
@@ -85,6 +86,7 @@ class Child:
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
+        self.birth = _birth(pid, pidfd)  # tells it from every other process of this boot
         self._pidfd = pidfd
 
     async def wait(self) -> int | None:
@@ -145,17 +147,18 @@ def spawn(argv: Sequence[str], output: int) -> Child:
     return Child(pid, os.pidfd_open(pid))
 
 
-def adopt(pid: int, started: int) -> Child | None:
-    """The process with this id if it was started then (see `start_time`), else None."""
+def adopt(pid: int, birth: int) -> Child | None:
+    """The process with this id if it is the one of that birth (`Child.birth`), else None."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return None
     # The id is held by the descriptor now: compared before, it could be another's by now.
-    if start_time(pid) != started:
-        os.close(pidfd)
+    child = Child(pid, pidfd)
+    if child.birth != birth or not _is_running(pidfd):
+        child.close()
         return None
-    return Child(pid, pidfd)
+    return child
 
 
 def start_time(pid: int) -> int | None:
@@ -167,6 +170,26 @@ def start_time(pid: int) -> int | None:
     # The second field is the name, which may contain anything, also ")".
     state, *fields = text.rpartition(")")[2].split()
     return None if state == "Z" else int(fields[18])
+
+
+def _birth(pid: int, pidfd: int) -> int:
+    """The inode of a pidfd, which since Linux 6.9 is a process's own and never another's.
+
+    Before, all anonymous descriptors share one, and the start time has to do. /proc may hide that
+    of a process that changed its user (ProtectProc= of systemd); the inode cannot be hidden.
+    """
+    anonymous = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        if os.fstat(pidfd).st_dev != os.fstat(anonymous).st_dev:
+            return os.fstat(pidfd).st_ino
+    finally:
+        os.close(anonymous)
+    return start_time(pid) or 0
+
+
+def _is_running(pidfd: int) -> bool:
+    """A pidfd becomes readable when its process ends, waited for or not."""
+    return not select.select((pidfd,), (), (), 0)[0]
 
 
 def boot_id() -> str:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from appliance import clock
-from appliance.kernel.process import Child, adopt, boot_id, spawn, start_time
+from appliance.kernel.process import Child, adopt, boot_id, spawn
 
 LEAST_PAUSE_S, MOST_PAUSE_S = 1.0, 60.0  # between an end and the next start, doubling
 STEADY_S = 60.0  # running this long proves that it can
@@ -48,7 +48,7 @@ class Record:
     """Who runs, as left for the next supervisor."""
 
     pid: int
-    started: int  # ticks since boot: a process id alone may be another's by now
+    birth: int  # a process id alone may be another's by now
     boot: str  # the run directory may be on a disk
     identity: str
 
@@ -101,7 +101,7 @@ class Service:
     async def _adopted(self) -> Child | None:
         """The one that runs already, if it is the right one; a wrong one is ended."""
         record = read_record(self._record)
-        child = adopt(record.pid, record.started) if record else None
+        child = adopt(record.pid, record.birth) if record else None
         if record is None or child is None:
             return None
         if record.identity != self._program.identity:
@@ -113,8 +113,7 @@ class Service:
 
     def _spawned(self, output: int) -> Child:
         child = spawn(self._program.argv, output)
-        started = start_time(child.pid) or 0
-        record = Record(child.pid, started, boot_id(), self._program.identity)
+        record = Record(child.pid, child.birth, boot_id(), self._program.identity)
         # Written after the start: between the two a kill of ours would leave a stranger behind,
         # which is why the program must refuse to run twice (dhcpcd does, by its own pid file).
         try:
@@ -215,7 +214,7 @@ class Lines:
 async def end(record_file: Path, number: signal.Signals) -> None:
     """End the program of a record, if it runs, and forget the record."""
     record = read_record(record_file)
-    child = adopt(record.pid, record.started) if record else None
+    child = adopt(record.pid, record.birth) if record else None
     if child is not None:
         try:
             if not send(child, number, record_file.stem):
@@ -248,8 +247,8 @@ def read_record(record_file: Path) -> Record | None:
     """The record of a program of this boot, or None when there is none that makes sense."""
     try:
         fields = json.loads(record_file.read_text())
-        pid, started = int(fields["pid"]), int(fields["started"])
-        record = Record(pid, started, str(fields["boot"]), str(fields["identity"]))
+        pid, birth = int(fields["pid"]), int(fields["birth"])
+        record = Record(pid, birth, str(fields["boot"]), str(fields["identity"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if record.boot == boot_id() else None

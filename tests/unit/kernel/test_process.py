@@ -103,9 +103,9 @@ def test_a_program_that_is_not_there_cannot_be_spawned() -> None:
 
 STARTS_AND_DIES = """
 import os, sys
-from appliance.kernel.process import spawn, start_time
+from appliance.kernel.process import spawn
 child = spawn(["sleep", "100"], os.open(os.devnull, os.O_WRONLY))
-print(child.pid, start_time(child.pid), flush=True)
+print(child.pid, child.birth, flush=True)
 os.kill(os.getpid(), 9)
 """
 
@@ -116,15 +116,35 @@ async def test_a_child_outlives_a_killed_parent_and_is_adopted() -> None:
     )
     output, _ = await parent.communicate()
     assert parent.returncode == -signal.SIGKILL
-    pid, started = map(int, output.split())
+    pid, birth = map(int, output.split())
     assert is_alive(pid)
-    assert adopt(pid, started + 1) is None  # the id is another process's now
-    child = adopt(pid, started)
+    assert adopt(pid, birth + 1) is None  # the id is another process's now
+    child = adopt(pid, birth)
     assert child is not None
     child.send(signal.SIGKILL)
     assert await child.wait() is None
     child.close()
-    assert adopt(pid, started) is None
+    assert adopt(pid, birth) is None
+
+
+async def test_a_birth_is_one_processs_own_whether_the_kernel_has_pidfs_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    first, second = children = [spawn(["sleep", "100"], null) for _ in range(2)]
+    os.close(null)
+    assert first.birth != second.birth
+    # As on a kernel before 6.9, where all anonymous descriptors are of one device.
+    monkeypatch.setattr(os, "eventfd", lambda *_: os.pidfd_open(os.getpid()))
+    old_style = adopt(first.pid, start_time(first.pid) or -1)
+    assert old_style is not None
+    old_style.close()
+    monkeypatch.undo()
+    for child in children:
+        child.send(signal.SIGKILL)
+        await child.wait()
+        assert adopt(child.pid, child.birth) is None
+        child.close()
 
 
 def test_the_start_time_is_that_of_the_process_and_of_living_ones_only() -> None:

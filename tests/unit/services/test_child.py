@@ -161,7 +161,7 @@ async def test_one_that_was_started_otherwise_is_replaced(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("quick")
 async def test_a_stranger_with_the_recorded_id_is_left_alone(tmp_path: Path) -> None:
     stranger = await asyncio.create_subprocess_exec("sleep", "100")
-    record = {"pid": stranger.pid, "started": 1, "boot": boot_id(), "identity": "1"}
+    record = {"pid": stranger.pid, "birth": 1, "boot": boot_id(), "identity": "1"}
     (tmp_path / "p.child").write_text(json.dumps(record))
     ours = service(tmp_path, "exec sleep 100", "2")
     async with running(ours):
@@ -174,7 +174,7 @@ async def test_a_stranger_with_the_recorded_id_is_left_alone(tmp_path: Path) -> 
 
 def test_a_record_of_another_boot_is_as_none(tmp_path: Path) -> None:
     """The same id and start time may be anybody's then."""
-    fields = {"pid": os.getpid(), "started": start_time(os.getpid()), "identity": "1"}
+    fields = {"pid": os.getpid(), "birth": 1, "identity": "1"}
     file = tmp_path / "p.child"
     file.write_text(json.dumps(fields | {"boot": boot_id()}))
     assert read_record(file) is not None
@@ -184,7 +184,7 @@ def test_a_record_of_another_boot_is_as_none(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"pid": "x", "started": 1, "boot": "", "identity": 1}']
+    "text", ["", "{", "[]", "{}", '{"pid": "x", "birth": 1, "boot": "", "identity": 1}']
 )
 async def test_a_broken_record_is_as_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.child").write_text(text)

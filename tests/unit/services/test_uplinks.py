@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from appliance import clock
 from appliance.config.intent import Method, Uplink
 from appliance.contract.ids import Label, Slot, UplinkName
 from appliance.core.events import UplinkChanged, UplinkFacts
-from appliance.kernel.process import boot_id, start_time
+from appliance.kernel.process import Child, boot_id, start_time
 from appliance.services.dhcp import leases_directory, served_devices
 from appliance.services.lease import Lease4, LeaseFacts, Router
 from appliance.services.uplinks import Link, LinkAddress, Uplinks, merge
@@ -292,12 +293,18 @@ async def test_a_dhcpcd_of_an_uplink_that_is_none_any_more_is_ended(
     await shell.wait()
     await until(lambda: text(tmp_path / "pid").endswith("\n"), "its process id")
     pid = int(text(tmp_path / "pid"))
-    record = {"pid": pid, "started": start_time(pid), "boot": boot_id(), "identity": "x"}
+    record = {"pid": pid, "birth": birth_of(pid), "boot": boot_id(), "identity": "x"}
     (tmp_path / f"dhcp-{device}.child").write_text(json.dumps(record))
     async with running(world(tmp_path, STATIC).uplinks):
         await until(lambda: start_time(pid) is None, "its end")
         await until(lambda: served_devices(tmp_path) == set(), "no trace of it")
     assert (tmp_path / "released").exists()
+
+
+def birth_of(pid: int) -> int:
+    orphan = Child(pid, os.pidfd_open(pid))
+    orphan.close()
+    return orphan.birth
 
 
 def text(file: Path) -> str:
