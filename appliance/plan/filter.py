@@ -83,32 +83,33 @@ def _untracked(intent: Intent) -> Iterator[str]:
     """Encrypted packets and probes need no conntrack: it would cost an entry each, and time."""
     yield "chain untracked_in {"
     yield "  type filter hook prerouting priority raw; policy accept;"
-    yield "  ip6 daddr @own iifname @planes notrack"
     for uplink in intent.uplinks:
         if ports := _ports(intent, uplink):
-            yield f"  iifname {_quoted(uplink.device)} udp dport {ports} notrack"
+            yield f"  iifname {_quoted(uplink.device)} udp dport {ports} notrack accept"
+    yield "  ip6 daddr @own iifname @planes notrack"
     yield "}"
     yield "chain untracked_out {"
     yield "  type filter hook output priority raw; policy accept;"
-    yield "  ip6 saddr @own oifname @planes notrack"
     for uplink in intent.uplinks:
         if ports := _ports(intent, uplink):
-            yield f"  oifname {_quoted(uplink.device)} udp sport {ports} notrack"
+            yield f"  oifname {_quoted(uplink.device)} udp sport {ports} notrack accept"
+    yield "  ip6 saddr @own oifname @planes notrack"
     yield "}"
 
 
 def _input(intent: Intent) -> Iterator[str]:
     yield "chain input {"
     yield "  type filter hook input priority filter; policy drop;"
+    # First, because every encrypted packet comes by here; the fast path spares the inner ones only.
+    for uplink in intent.uplinks:
+        if ports := _ports(intent, uplink):
+            yield f"  iifname {_quoted(uplink.device)} udp dport {ports} accept"
     yield "  ct state vmap { established : accept, related : accept, invalid : drop }"
     yield '  iifname "lo" accept'
     # The overlay is reached over the overlay only, whoever claims to be in it.
     yield f"  iifname @planes ip6 saddr {intent.overlay} ip6 daddr @own accept"
     yield "  ip6 daddr @own drop"
     yield "  iifname @lans accept"
-    for uplink in intent.uplinks:
-        if ports := _ports(intent, uplink):
-            yield f"  iifname {_quoted(uplink.device)} udp dport {ports} accept"
     for uplink in intent.uplinks:
         if uplink.method is Method.DHCP:
             device = _quoted(uplink.device)
