@@ -15,7 +15,7 @@ from appliance.stamp.window import Sample
 
 SHORT_S = 0.5  # time constant of the short view
 LONG_S = 20.0  # time constant of the long view
-TREND_SPAN_US = 200_000  # an interval this long is a trend by itself; shorter ones take two
+TREND_SPAN_US = 150_000  # an interval this long is a trend by itself; shorter ones take two
 TREND_ANSWERS = 3
 BUCKET_S = 5.0
 BUCKETS = 12  # a minute of counted losses

@@ -3,13 +3,13 @@
 An ordinary sample changes an estimate and nothing else: no ranking, no other site, no action.
 """
 
-from appliance.contract.ids import PathId
+from appliance.contract.ids import PathId, Plane
 from appliance.core import uplinks
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.estimate import directions, observe
 from appliance.core.events import TrafficSampled
 from appliance.core.liveness import acquit, answer, is_wrong
-from appliance.core.pace import boost, unboost
+from appliance.core.pace import boost, is_grave, unboost
 from appliance.core.sequential import LossTest, feed
 from appliance.core.settle import repace
 from appliance.core.state import Liveness, PathState
@@ -35,11 +35,9 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
     verdicts = _judge(draft, path)
     if verdicts is not before.verdicts:
         path = path._replace(verdicts=verdicts)
-    if path.boosted_at is not None or tests is not before.tests:
-        path = _pace(draft, site, path)
     site.paths[path.plane] = path
-    if path.boosted_at != before.boosted_at:
-        repace(draft, site)
+    if path.boosted_at is not None or tests is not before.tests:
+        _pace(draft, site, path)
     if path.liveness is before.liveness:
         return verdicts is not before.verdicts
     if path.liveness is not Liveness.DOWN:
@@ -56,10 +54,8 @@ def count(draft: Draft, site: SiteDraft, before: PathState, event: TrafficSample
         return False
     path = before._replace(tests=tests)
     verdicts = _judge(draft, path)
-    path = _pace(draft, site, path._replace(verdicts=verdicts))
-    site.paths[path.plane] = path
-    if path.boosted_at != before.boosted_at:
-        repace(draft, site)
+    site.paths[path.plane] = path = path._replace(verdicts=verdicts)
+    _pace(draft, site, path)
     return verdicts is not before.verdicts
 
 
@@ -116,11 +112,32 @@ def _live(draft: Draft, path: PathState, sample: Sample) -> PathState:
     return answer(path, now, sample.answered)
 
 
-def _pace(draft: Draft, site: SiteDraft, path: PathState) -> PathState:
+def _pace(draft: Draft, site: SiteDraft, path: PathState) -> None:
     """Look closer while there is some suspicion, and no longer."""
+    now, plane = draft.now, path.plane
     if path.boosted_at is not None:
-        return unboost(path, draft.now)
-    is_open = any(not (t.is_calm or t.is_violated) for t in path.tests)
-    if is_open and path.plane in site.carrying:
-        return boost(path, draft.now)
-    return path
+        paced = unboost(path, now)
+    elif plane in site.carrying and any(not (t.is_calm or t.is_violated) for t in path.tests):
+        paced = boost(path, now)
+    else:
+        return
+    changed = paced is not path
+    site.paths[plane] = paced
+    if paced.boosted_at is not None and plane in site.carrying and is_grave(path):
+        changed |= _look_around(draft, site, plane)
+    if changed:
+        repace(draft, site)
+
+
+def _look_around(draft: Draft, site: SiteDraft, plane: Plane) -> bool:
+    """Look closer at paths that share an uplink with one in doubt: are they any better?
+
+    Else a class would be moved to the next path over the same bad uplink, and then once more.
+    """
+    changed = False
+    for other, path in site.paths.items():
+        shares = other != plane and (other.local == plane.local or other.remote == plane.remote)
+        if shares and other in site.shape.used and other not in site.shape.metered:
+            site.paths[other] = faster = boost(path, draft.now)
+            changed |= faster is not path
+    return changed

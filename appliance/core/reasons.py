@@ -11,7 +11,7 @@ from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan
 from appliance.core.selection import Standing
 from appliance.core.state import ClassState, Liveness, PathState, UplinkState
-from appliance.core.verdict import Verdict, ms, percent
+from appliance.core.verdict import ms, percent
 
 
 def move(
@@ -34,7 +34,7 @@ def move(
     lost = [by_plane[plane] for plane in left if plane in by_plane]
     left_names = join([names.get(plane, f"plane {plane}") for plane in left])
     joined = [s for s in after if s.candidate.plane not in before]
-    target = carries(after)
+    target = carries(plan, after)
     if cause is Cause.INITIAL:
         if any(s.path.estimate.answered for s in after):
             return f"{who} takes {_names(after)}: nothing carried it before; {target}"
@@ -66,18 +66,23 @@ def mtu(plan: ClassPlan, site: SiteName, after: Sequence[Standing], octets: int 
     return f"{plan.name} to {site} stays on {_names(after)} with {size}"
 
 
-def carries(after: Sequence[Standing]) -> str:
-    """What takes over, with its numbers: "dsl (2-1) meets it with 0 % and 24 ms"."""
+def carries(plan: ClassPlan, after: Sequence[Standing]) -> str:
+    """What takes over, with its numbers: "dsl (2-1) meets its SLA with 0.0 % loss and 24 ms"."""
+    if len(after) > 1 and all(s.meets and s.path.estimate.answered for s in after):
+        loss = max([s.path.estimate.recent().ratio for s in after])
+        delay = max([s.path.estimate.delay_us for s in after])
+        return f"{_names(after)} share it with at most {percent(loss)} loss and {ms(delay)}"
     parts = []
     for standing in after:
-        verb = "carries it" if not standing.meets else "meets its SLA"
+        name = standing.candidate.name
         if not standing.path.estimate.answered:
-            parts.append(f"{standing.candidate.name} is there, not yet measured")
+            parts.append(f"{name} is there, not yet measured")
+        elif standing.meets:
+            verb = "carries it" if plan.policy.sla.is_empty else "meets its SLA"
+            parts.append(f"{name} {verb} with {numbers(standing.path)}")
         else:
-            evidence = f", though {standing.verdict.evidence}" if not standing.meets else ""
-            parts.append(
-                f"{standing.candidate.name} {verb} with {numbers(standing.path)}{evidence}"
-            )
+            values = f"{numbers(standing.path)}, though {standing.verdict.evidence}"
+            parts.append(f"{name} carries it with {values}")
     return "; ".join(parts)
 
 
@@ -154,11 +159,6 @@ def policy(plan: Policy) -> str:
     if not plan.metered:
         parts.append("never metered")
     return "; ".join(parts)
-
-
-def verdict(value: Verdict) -> str:
-    """A remark on a verdict, empty when the SLA is met."""
-    return value.evidence
 
 
 def join(names: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ Numbers for a limit of 1 %, from the run lengths of the Markov chain of the scor
 grid, recomputed in tests/unit/core/test_sequential.py):
 
     true loss      0.3 %        0.5 %      1 %      3 %
-    mean probes    2.3e7        4.0e5      4,100    290   until the verdict "violates"
+    mean probes    1.2e7        2.7e5      3,700    275   until the verdict "violates"
 
-so 90,000 probes of a line that loses 0.3 % condemn it once in 250 times. At least six losses are
+so 90,000 probes of a line that loses 0.3 % condemn it less than once in 130 times. At least six losses are
 needed, and one batch counts for no more than a few: losses in a burst are one misfortune, not
 many. Both directions are tested apart; either violates. It compares counts and never times, so
 probes and real traffic (which is counted in our direction of sending only) simply add up.
@@ -22,7 +22,7 @@ import math
 from typing import NamedTuple
 
 LEAST, MOST = 0.4, 2.1  # times the limit: what is surely good, and what is surely bad
-ALARM = 9.5  # score at which the limit counts as violated: run lengths above
+ALARM = 9.0  # score at which the limit counts as violated: run lengths above
 CLEAR = 4.6  # score at which a violated limit counts as met again: 268 clean probes at 1 %
 BURST_LOSSES = 2  # losses of one batch that always count
 SMALLEST_LIMIT = 1e-4  # a limit of nothing at all could never be told from luck

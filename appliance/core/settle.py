@@ -194,7 +194,7 @@ def _warn_class(
         draft.clear("class-discarded", subject)
     violators = [s for s in carriers if s.is_usable and not s.meets]
     if violators and not any(s.meets and s.is_up for s in standings):
-        text = f"no path meets the SLA of {subject}: {reasons.carries(violators[:1])}"
+        text = f"no path meets the SLA of {subject}: {reasons.carries(plan, violators[:1])}"
         if ("sla-unmet", subject) not in draft.warnings:
             draft.warn("sla-unmet", subject, Severity.WARNING, text)
     else:

@@ -8,6 +8,7 @@ from appliance.core.pace import (
     BOOST_RESERVE,
     BOOST_S,
     BOOSTS,
+    BOOSTS_RATE,
     boost,
     interval,
     unboost,
@@ -84,7 +85,7 @@ def test_its_cost_is_bounded_and_a_lone_loss_leaves_a_reserve(test, spent) -> No
     assert boost(after, 10.0 + spent) is after
     if test is LONE:  # a second loss follows: the reserve is for that
         assert boost(after._replace(tests=(GRAVE,)), 10.0 + spent).boosted_at is not None
-    later = boost(after, 10.0 + spent + (BOOST_LEAST + BOOST_RESERVE) / 0.15 + 1)
+    later = boost(after, 10.0 + spent + (BOOST_LEAST + BOOST_RESERVE) / BOOSTS_RATE + 1)
     assert later.boosted_at is not None
 
 

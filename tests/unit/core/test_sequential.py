@@ -38,7 +38,7 @@ def mean_run(limit: LossLimit, loss: float) -> float:
 
 @pytest.mark.parametrize(
     ("loss", "least", "most"),
-    [(0.003, 2.0e7, 2.5e7), (0.005, 3.3e5, 4e5), (0.01, 3500, 4300), (0.03, 270, 300)],
+    [(0.003, 1.2e7, 1.3e7), (0.005, 2.6e5, 2.8e5), (0.01, 3600, 3800), (0.03, 270, 280)],
 )
 def test_the_run_lengths_are_those_that_the_module_documents(loss, least, most) -> None:
     assert least < mean_run(ONE_PERCENT, loss) < most

@@ -41,9 +41,9 @@ from tests.unit.core.examples import facts
 
 BURST = 3
 BURST_GAP_S = 0.001
-SAMPLE_S = 0.1
-SAMPLE_PROBES = 5
-TRAFFIC_S = 0.25  # how often counters of real traffic are compared
+SAMPLE_S = 0.2
+SAMPLE_PROBES = 10
+RETURNED = 5
 MOVE_S = 0.001  # from a decision to packets on the other path
 START = 1000.0
 
@@ -275,7 +275,7 @@ class World:
         self._answered[slot] = max(self._answered.get(slot, 0.0), answer.sent_ns / 1e9)
         if session.is_failing or session.is_late:
             session.is_late = False
-            if not session.sender.unanswered and session.sender.answers_in_row >= SAMPLE_PROBES:
+            if not session.sender.unanswered and session.sender.answers_in_row >= RETURNED:
                 session.is_failing = False
             self.tell(AnswerReturned(session.path, session.sender.answers_in_row))
 

@@ -1,0 +1,290 @@
+"""Transcripts of single paths: bursts, paces, traffic, sizes, what the far end says."""
+
+import pytest
+
+from appliance.core.actions import MoveClass, RaiseWarning, SetProbeInterval, VerifyPath
+from appliance.core.events import (
+    AnswerLate,
+    AnswerReturned,
+    FarEndReported,
+    PathMtuChanged,
+    PathsSampled,
+    ProbeOverdue,
+    TrafficSampled,
+)
+from appliance.core.pace import BOOST_S
+from appliance.core.state import Liveness
+from appliance.stamp.window import Sample
+from tests.unit.core.box import GOOD, LOSSY, Box, kinds, named
+from tests.unit.core.examples import DEFAULT, VOICE_POLICY, intent, peer, policy, uplink
+
+FIBRE = named("hq/1-1")
+
+
+@pytest.fixture
+def box() -> Box:
+    box = Box()
+    box.wait(10)
+    box.actions.clear()
+    return box
+
+
+def overdue(unanswered: int = 1, name: str = "hq/1-1") -> ProbeOverdue:
+    return ProbeOverdue(named(name), 0.024, unanswered, 0.01)
+
+
+# -- suspect, then verify ---------------------------------------------------------------------
+
+
+def test_a_late_answer_on_a_carrying_path_is_verified_at_once_over_other_uplinks(box) -> None:
+    assert box.tell(AnswerLate(FIBRE, 0.001)) == [VerifyPath(FIBRE, named("hq/2-2"))]
+    assert box.path("hq/1-1").liveness is Liveness.UP
+
+
+def test_a_late_answer_elsewhere_is_not_worth_a_burst(box) -> None:
+    assert box.tell(AnswerLate(named("hq/2-1"), 0.001)) == []
+
+
+def test_a_missing_answer_makes_any_candidate_suspect_and_is_verified(box) -> None:
+    actions = box.tell(overdue(name="hq/2-1"))
+    assert kinds(actions) == ["VerifyPath"]
+    assert box.path("hq/2-1").liveness is Liveness.SUSPECT
+
+
+def test_one_burst_at_a_time(box) -> None:
+    box.tell(AnswerLate(FIBRE, 0.001))
+    box.now += 0.003
+    assert "VerifyPath" not in kinds(box.tell(overdue()))
+
+
+def test_the_alternative_is_none_when_there_is_no_other_path() -> None:
+    box = Box(intent(uplinks=(uplink(1, "fibre"),), peers=(peer("hq", 3, ("cable",)),)))
+    box.wait(5)
+    assert box.tell(AnswerLate(FIBRE, 0.001)) == [VerifyPath(FIBRE, None)]
+
+
+def test_four_missing_answers_are_enough_on_a_line_that_loses_little(box) -> None:
+    box.tell(overdue(3))
+    assert box.carrier() == "1-1"
+    box.tell(overdue(4))
+    assert box.carrier() == "1-2"
+
+
+def test_a_line_that_loses_more_by_habit_takes_more() -> None:
+    box = Box()
+    box.wait(60, GOOD._replace(sent=30, answered=29, lost=1))
+    assert box.carrier(DEFAULT) == "1-1"
+    box.tell(overdue(6))
+    assert box.carrier(DEFAULT) == "1-1"
+    box.tell(overdue(7))
+    assert box.carrier(DEFAULT) == "1-2"
+
+
+def test_an_answer_clears_the_suspicion_and_costs_nothing_else(box) -> None:
+    box.tell(overdue())
+    assert box.tell(AnswerReturned(FIBRE, 1)) == []
+    assert box.path("hq/1-1").liveness is Liveness.UP
+
+
+def test_a_clean_sample_clears_it_too_and_one_with_losses_does_not(box) -> None:
+    box.tell(overdue())
+    box.sample("hq/1-1", GOOD._replace(answered=4, lost=1))
+    assert box.path("hq/1-1").liveness is Liveness.SUSPECT
+    box.sample("hq/1-1", GOOD)
+    assert box.path("hq/1-1").liveness is Liveness.UP
+
+
+# -- what the far end says ----------------------------------------------------------------------
+
+
+def test_the_far_ends_word_shortens_the_wait(box) -> None:
+    box.tell(overdue(2))
+    actions = box.tell(FarEndReported(FIBRE, 3, 0))
+    assert kinds(actions) == ["RaiseWarning", "MoveClass", "MoveClass"]
+    assert "none of 3 arrived there" in box.reason()
+
+
+def test_that_they_arrived_is_a_hint_but_no_verdict(box) -> None:
+    box.tell(overdue(2))
+    box.tell(FarEndReported(FIBRE, 3, 3))
+    assert box.carrier() == "1-1"
+    box.tell(overdue(4))
+    assert "all 3 arrived there: the way back is cut" in box.reason()
+    assert box.warnings == {
+        "one-way-loss hq/1-1": "fibre to cable (1-1) to hq: "
+        "our packets arrive, but no answer comes back"
+    }
+
+
+def test_one_missing_answer_is_too_little_whatever_the_far_end_says(box) -> None:
+    box.tell(overdue(1))
+    box.tell(FarEndReported(FIBRE, 3, 0))
+    assert box.carrier() == "1-1"
+
+
+def test_old_news_about_a_path_that_answers_again_is_ignored(box) -> None:
+    box.tell(overdue(2))
+    box.tell(AnswerReturned(FIBRE, 1))
+    assert box.tell(FarEndReported(FIBRE, 3, 0)) == []
+    assert box.warnings == {}
+
+
+# -- looking closer -----------------------------------------------------------------------------
+
+
+def pace(actions, name: str = "hq/1-1") -> list[float]:
+    return [
+        a.interval_s for a in actions if isinstance(a, SetProbeInterval) and a.path == named(name)
+    ]
+
+
+def test_a_loss_has_the_carrying_path_probed_faster_for_a_while(box) -> None:
+    assert pace(box.tell(overdue())) == [BOOST_S]
+    box.tell(AnswerReturned(FIBRE, 1))
+    clean = GOOD._replace(sent=40, answered=40)
+    assert pace(box.sample("hq/1-1", clean, 10)) == []
+    assert pace(box.sample("hq/1-1", clean, 1)) == [0.02]
+
+
+def test_a_loss_on_a_path_that_shares_an_uplink_does_so_too(box) -> None:
+    assert pace(box.tell(overdue(name="hq/1-2"))) == [BOOST_S]
+    assert pace(box.tell(overdue(name="hq/2-2"))) == []  # no end in common
+
+
+def test_a_second_loss_has_the_neighbours_probed_faster_too(box) -> None:
+    one_lost = GOOD._replace(answered=4, lost=1, lost_forward=1)
+    assert pace(box.sample("hq/1-1", one_lost), "hq/1-2") == []
+    actions = box.sample("hq/1-1", one_lost)
+    assert pace(actions, "hq/1-2") == pace(actions, "hq/2-1") == [BOOST_S]
+    assert pace(actions, "hq/2-2") == []
+
+
+def test_nothing_is_probed_faster_where_nobody_limits_loss() -> None:
+    box = Box(intent(voice=policy(VOICE_POLICY, sla=VOICE_POLICY.sla.__class__(delay_us=60_000))))
+    box.wait(10)
+    assert pace(box.tell(overdue())) == []
+
+
+def test_paces_follow_the_state_of_a_path(box) -> None:
+    assert set(box.paces().values()) == {0.02}
+    box.kill("hq/1-1")
+    assert box.paces()["hq/1-1"] == 1.0
+    box.revive("hq/1-1")
+    assert box.paces()["hq/1-1"] == 0.02
+
+
+def test_a_metered_line_is_probed_at_leisure_until_it_is_needed() -> None:
+    uplinks = (uplink(1, "fibre"), uplink(3, "lte", metered=True))
+    box = Box(intent(uplinks=uplinks, peers=(peer("hq", 3, ("cable",)),)))
+    box.wait(5)
+    assert box.paces() == {"hq/1-1": 0.02, "hq/3-1": 0.5}
+    box.kill("hq/1-1")
+    assert box.paces() == {"hq/1-1": 1.0, "hq/3-1": 0.02}
+
+
+# -- real traffic -------------------------------------------------------------------------------
+
+
+def test_traffic_alone_can_show_a_violation(box) -> None:
+    moves = []
+    for _ in range(8):
+        box.now += 0.25
+        moves += box.tell(TrafficSampled(FIBRE, 50, 2))
+    assert [a.cause.value for a in moves if isinstance(a, MoveClass)] == ["sla-violated"]
+
+
+def test_clean_traffic_is_evidence_too(box) -> None:
+    box.sample("hq/1-1", GOOD._replace(sent=5, answered=4, lost=1, lost_forward=1))
+    (test,) = box.path("hq/1-1").tests
+    box.tell(TrafficSampled(FIBRE, 100, 0))
+    assert not test.is_calm
+    assert box.path("hq/1-1").tests[0].is_calm
+
+
+def test_traffic_on_a_dead_path_says_nothing_of_its_quality(box) -> None:
+    box.kill("hq/1-1")
+    before = box.path("hq/1-1")
+    box.tell(TrafficSampled(FIBRE, 100, 100))
+    assert box.path("hq/1-1") == before
+
+
+# -- coming back --------------------------------------------------------------------------------
+
+
+def test_a_rise_needs_no_samples_when_answers_are_told_of(box) -> None:
+    box.kill("hq/1-1")
+    for count in range(1, 6):
+        box.now += 0.02
+        box.tell(AnswerReturned(FIBRE, count))
+    box.wait(1.1, but={"hq/1-1": None})
+    assert box.path("hq/1-1").liveness is Liveness.UP
+
+
+def test_a_rise_needs_no_word_of_answers_when_samples_tell(box) -> None:
+    box.kill("hq/1-1")
+    box.wait(1, but={"hq/1-1": None})
+    box.wait(3)
+    assert box.path("hq/1-1").liveness is Liveness.UP
+
+
+def test_a_rise_ends_with_two_missing_answers(box) -> None:
+    box.kill("hq/1-1")
+    box.revive("hq/1-1")
+    box.tell(overdue(1))
+    assert box.path("hq/1-1").liveness is Liveness.RISING
+    box.tell(overdue(2))
+    assert box.path("hq/1-1").liveness is Liveness.DOWN
+
+
+def test_the_losses_of_a_blackout_do_not_count_against_the_path_that_is_back(box) -> None:
+    box.kill("hq/1-1")
+    box.wait(3, but={"hq/1-1": None})
+    box.revive("hq/1-1")
+    box.wait(2)
+    news = GOOD._replace(lost=7, lost_forward=150)
+    box.now += 0.1
+    box.tell(PathsSampled(((FIBRE, news),)))
+    assert box.path("hq/1-1").verdicts[0].meets
+    assert box.path("hq/1-1").estimate.minute().forward <= 7
+
+
+def test_answers_from_before_the_fall_do_not_raise_the_path(box) -> None:
+    box.kill("hq/1-1")
+    box.now += 0.05
+    box.tell(PathsSampled(((FIBRE, GOOD._replace(lost=4)),)))  # it closed after the fall
+    assert box.path("hq/1-1").liveness is Liveness.DOWN
+
+
+# -- sizes --------------------------------------------------------------------------------------
+
+
+def test_a_path_that_carries_less_keeps_working_with_smaller_packets(box) -> None:
+    actions = box.tell(PathMtuChanged(FIBRE, 1384))
+    moves = [a for a in actions if isinstance(a, MoveClass)]
+    assert [(m.cause.value, m.after.mtu, m.before.carriers == m.after.carriers) for m in moves] == [
+        ("mtu-changed", 1384, True)
+    ] * 2
+    assert [a.code for a in actions if isinstance(a, RaiseWarning)] == ["path-mtu"]
+    assert box.tell(PathMtuChanged(FIBRE, 1384)) == []
+    box.kill("hq/1-1", "hq/1-2")
+    assert box.state.sites[FIBRE.site].classes[DEFAULT].assignment.mtu is None
+    box.tell(PathMtuChanged(FIBRE, 1420))
+    assert box.warnings == {}
+
+
+def test_a_loss_report_without_probes_is_nothing(box) -> None:
+    before = box.state
+    box.tell(FarEndReported(FIBRE, 0, 0))
+    assert box.state.sites == before.sites
+
+
+def test_an_empty_sample_is_nothing(box) -> None:
+    box.tell(PathsSampled(((FIBRE, Sample()),)))
+    assert box.carrier() == "1-1"
+
+
+def test_losses_of_both_directions_count(box) -> None:
+    backward = LOSSY._replace(lost_forward=0, lost_backward=4)
+    box.sample("hq/1-1", backward, 5)
+    assert "(backward)" in box.reason()
+    assert box.carrier() == "1-2"
