@@ -12,10 +12,10 @@ grid, recomputed in tests/unit/core/test_sequential.py):
     true loss      0.3 %        0.5 %      1 %      3 %
     mean probes    1.2e7        2.7e5      3,700    275   until the verdict "violates"
 
-so 90,000 probes of a line that loses 0.3 % condemn it less than once in 130 times. At least six losses are
-needed, and one batch counts for no more than a few: losses in a burst are one misfortune, not
-many. Both directions are tested apart; either violates. It compares counts and never times, so
-probes and real traffic (which is counted in our direction of sending only) simply add up.
+so 90,000 probes of a line that loses 0.3 % condemn it less than once in 130 times. At least six
+losses are needed, and one batch counts for no more than a few: losses in a burst are one
+misfortune, not many. Both directions are tested apart; either violates. It compares counts and
+never times, so probes and real traffic (counted in our direction of sending only) simply add up.
 """
 
 import math
