@@ -1,13 +1,15 @@
 """Intent, facts and steering become one plan: everything that we own in the kernel.
 
 Pure and deterministic. The plan depends on facts only as far as the kernel objects do: uplink
-addresses and gateways, and which devices exist.
+addresses and gateways, and which devices exist. What depends on the intent alone is kept between
+calls, because on a hub it is thousands of objects, and plans are made while probes must go out.
 """
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
-from appliance.config.intent import Intent
+from appliance.config.intent import Intent, Interface
 from appliance.contract.ids import SiteName, Slot
 from appliance.core.events import UplinkFacts
 from appliance.core.steering import Steering
@@ -16,7 +18,7 @@ from appliance.plan.filter import FILTER_KEY, render_filter
 from appliance.plan.overlay import overlay_items
 from appliance.plan.plan import Item, Key, Plan
 from appliance.plan.steer import Steerer
-from appliance.plan.underlay import underlay_items, uplink_addresses
+from appliance.plan.underlay import backstop_items, underlay_items, uplink_addresses
 
 _NOBODY: Mapping[SiteName, str] = MappingProxyType({})
 
@@ -37,10 +39,49 @@ def compile_plan(
     out, so that one missing device does not keep the rest from working. An uplink without facts is
     one without a device.
     """
-    plan: dict[Key, Item] = {}
+    this = _ThisIntent(intent)
+    addresses = tuple(uplink_addresses(intent, facts).items())
+    plan: dict[Key, Item] = dict(_overlay(this, addresses, public_key, tuple(preshared.items())))
+    plan.update(_intended(this, frozenset(absent)))
     plan.update(underlay_items(intent, facts, absent))
-    plan.update(overlay_items(intent, uplink_addresses(intent, facts), public_key, preshared))
-    plan.update(Steerer(intent).items(steering))
-    plan[FILTER_KEY] = render_filter(intent, absent)
-    plan[COUNTERS_KEY] = render_counters(intent)
+    plan.update(_steerer(this).items(steering))
     return MappingProxyType(plan)
+
+
+class _ThisIntent:
+    """An intent by identity: hashing a thousand sites would cost what remembering them saves."""
+
+    __slots__ = ("intent",)
+
+    def __init__(self, intent: Intent) -> None:
+        self.intent = intent
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ThisIntent) and self.intent is other.intent
+
+    def __hash__(self) -> int:
+        return id(self.intent)
+
+
+@lru_cache(maxsize=2)
+def _overlay(
+    this: _ThisIntent,
+    addresses: tuple[tuple[Slot, tuple[Interface, ...]], ...],
+    public_key: str,
+    preshared: tuple[tuple[SiteName, str], ...],
+) -> Mapping[Key, Item]:
+    return overlay_items(this.intent, dict(addresses), public_key, dict(preshared))
+
+
+@lru_cache(maxsize=2)
+def _intended(this: _ThisIntent, absent: frozenset[str]) -> Mapping[Key, Item]:
+    return {
+        **backstop_items(this.intent),
+        FILTER_KEY: render_filter(this.intent, absent),
+        COUNTERS_KEY: render_counters(this.intent),
+    }
+
+
+@lru_cache(maxsize=2)
+def _steerer(this: _ThisIntent) -> Steerer:
+    return Steerer(this.intent)

@@ -42,12 +42,18 @@ class Steerer:
         }
         self._source = management_address(intent.overlay, intent.site_id)
         self._planes = frozenset(planes(intent))
+        # What was rendered last for each class and site, with the assignment that it renders.
+        self._rendered: dict[tuple[ClassName, SiteName], tuple[Assignment, Mapping[Key, Item]]] = {}
 
     def items(self, steering: Steering) -> dict[Key, Item]:
         """Everything of a plan that depends on steering."""
         found = self._nexthops(self._planes, steering.detours)
-        for (class_name, site), assignment in steering.assignments.items():
-            found.update(self._assignment(class_name, site, assignment))
+        for where, assignment in steering.assignments.items():
+            known = self._rendered.get(where)
+            if known is None or known[0] is not assignment:
+                known = assignment, self._assignment(*where, assignment)
+                self._rendered[where] = known
+            found.update(known[1])
         return found
 
     def ops(self, before: Steering, after: Steering) -> tuple[Op, ...]:

@@ -46,7 +46,10 @@ def uplink_addresses(
 def underlay_items(
     intent: Intent, facts: Mapping[Slot, UplinkFacts], absent: Collection[str]
 ) -> dict[Key, Item]:
-    """Everything of a plan but planes, steering and firewall. `absent` are missing LAN devices."""
+    """Everything of a plan but planes, steering, backstop and firewall.
+
+    `absent` are missing LAN devices.
+    """
     # The first IPv4 route of a boot by nexthop id crashes kernel 6.12 while `lo` is down.
     found: dict[Key, Item] = {Key(Kind.LINK, ("lo",)): Link()}
     addresses = uplink_addresses(intent, facts)
@@ -60,7 +63,6 @@ def underlay_items(
             found[Key(Kind.LINK, (lan.device,))] = Link()
             found.update(address(lan.device, interface) for interface in lan.addresses)
     found.update(_rules(intent))
-    found.update(_backstop(intent))
     found.update(_box_sysctls(intent))
     return found
 
@@ -135,9 +137,11 @@ def _rules(intent: Intent) -> Iterator[tuple[Key, Rule]]:
         yield Key(Kind.RULE, (family, _BACKSTOP_PRIORITY)), Rule(BACKSTOP_TABLE)
 
 
-def _backstop(intent: Intent) -> Iterator[tuple[Key, Route]]:
+def backstop_items(intent: Intent) -> dict[Key, Item]:
     """Whatever no class carries to a site must not leak to the internet: fail closed."""
+    found: dict[Key, Item] = {}
     for peer in intent.peers:
         management = f"{management_address(intent.overlay, peer.site_id)}/128"
         for prefix, _ in (*site_prefixes(peer), (management, 6)):
-            yield Key(Kind.ROUTE, (BACKSTOP_TABLE, prefix, METRIC)), UNREACHABLE
+            found[Key(Kind.ROUTE, (BACKSTOP_TABLE, prefix, METRIC))] = UNREACHABLE
+    return found

@@ -160,3 +160,20 @@ def test_a_preshared_key_is_known_by_its_digest():
     device = plane_device(Plane(Slot(1), Slot(1)))
     assert peer_of(plan, device, ex.KEY_B).preshared == "0a1b2c3d"
     assert peer_of(plan, device).preshared is None
+
+
+def test_what_is_kept_between_plans_is_never_stale():
+    """Each plan anew, in any order, is what a fresh copy of the same intent gives."""
+    moved = Steering(dict(ex.BRANCH_STEERING.assignments) | {(ex.VOICE, ex.HQ): ex.carried()})
+    cases = [
+        {},
+        {"steering": moved},
+        {"facts": with_addresses(2, "192.0.2.99/24")},
+        {"absent": {"lan0"}},
+        {"preshared": ex.PRESHARED},
+        {"facts": NO_FACTS},
+        {"intent": replace(ex.BRANCH, peers=ex.BRANCH.peers[:1])},
+    ]
+    for case in (*cases, *reversed(cases)):
+        fresh = {**case, "intent": replace(case.get("intent", ex.BRANCH))}
+        assert plan_of(**case) == plan_of(**fresh)
