@@ -58,6 +58,7 @@ class SharedGuests:
                 if event["event"] == "story_end":
                     waiting.remove(event["story"])
                     self._publish(event["story"], events, time.monotonic() - begun)
+                    events = []  # what follows is no part of the story
                 elif event["event"] == "guest_failed":
                     reason = "\n".join(line for each in events for line in render(each))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
