@@ -32,9 +32,9 @@ from appliance.api.stream import STREAMS, end_streams, stream_events
 from appliance.config.errors import ConfigError
 from appliance.config.intent import Intent, paths
 from appliance.config.load import parse_config
-from appliance.contract.codec import encode
+from appliance.contract.codec import adapter, encode
 from appliance.contract.problem import PROBLEM_TYPE, Problem
-from appliance.contract.status import ConfigSummary, Health, PlanText
+from appliance.contract.status import Change, ConfigSummary, Health, PlanText
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ def create_app(source: StatusSource) -> web.Application:
     app = web.Application(middlewares=[_problems], client_max_size=BODY_OCTETS)
     app[STREAMS] = set()
     app.on_shutdown.append(end_streams)
+    for kind in {route.answer for route in ROUTES if route.answer is not None} | {Change}:
+        adapter(kind)  # now, when no packet waits, rather than at the first request
     for route in ROUTES:
         app.router.add_route(route.method, route.path, partial(_answer, source, route))
     return app
