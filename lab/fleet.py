@@ -11,6 +11,7 @@ when it adds it.
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lab.machine import Machine
@@ -59,7 +60,7 @@ class Fleet:
 
         `changes` replace top-level keys of its configuration; `edit` changes it in place, last.
         """
-        directory = STATE / site.name
+        directory = self.folder(site.name)
         directory.mkdir(parents=True, exist_ok=True)
         key = directory / KEY_NAME
         private = subprocess.run(["wg", "genkey"], check=True, capture_output=True).stdout
@@ -86,6 +87,10 @@ class Fleet:
         if supervisor is None:
             raise KeyError(name)
         return supervisor
+
+    def folder(self, name: str) -> Path:
+        """Where a box keeps its configuration, its secrets and its state."""
+        return STATE / name
 
     def config(self, name: str) -> dict[str, Any]:
         """The configuration file of a box, as a mapping."""

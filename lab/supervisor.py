@@ -1,6 +1,7 @@
 """Run the product on a site as its operator would: start, ask, kill, start again."""
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -70,6 +71,21 @@ class Supervisor:
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""
         return self._running().stop()
+
+    def pause(self) -> None:
+        """SIGSTOP: it exists and does nothing, until `resume`."""
+        self._running().send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._running().send(signal.SIGCONT)
+
+    @property
+    def is_running(self) -> bool:
+        return self._running().is_running
+
+    def log(self) -> str:
+        """What it has logged, earlier runs included."""
+        return self._running().output()
 
     def restart(self, wait_s: float | None = 30) -> None:
         """SIGTERM and start."""
