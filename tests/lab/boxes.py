@@ -1,0 +1,63 @@
+"""The world of most stories: two boxes with two uplinks each, and what they say.
+
+      a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] --- b-lan0-h1
+                        === dsl   20 ms ===+-- internet --+=== dsl   20 ms ===
+
+Path 1-1 takes 20 ms both ways, 1-2 and 2-1 take 30 ms, 2-2 takes 40 ms.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.fleet import VOICE, Fleet
+from lab.line import Line
+from lab.topology import Host, Lab, Site
+
+Policies = Sequence[Mapping[str, Any]]
+SHORT_HOLD: Policies = ({"class": "voice", "hold": "5 s"}, {"class": "default", "hold": "5 s"})
+
+
+def branch(lab: Lab, name: str, **uplink: Any) -> Site:
+    """A site with two uplinks and one host. `uplink` holds for both of them."""
+    site = lab.site(name)
+    site.uplink("fibre", down=Line(delay_ms=10), **uplink)
+    site.uplink("dsl", down=Line(delay_ms=20), **uplink)
+    site.lan()
+    return site
+
+
+def pair(
+    lab: Lab,
+    policies: Policies = SHORT_HOLD,
+    *,
+    classes: Sequence[Mapping[str, Any]] = (VOICE,),
+    **fleet: Any,
+) -> Fleet:
+    """Two boxes a and b that run; every path is up and every class on its first choice."""
+    boxes = Fleet(lab, policies=policies, classes=classes, **fleet)
+    for number, name in enumerate("ab", start=1):
+        boxes.add(branch(lab, name), number)
+    boxes.start()
+    boxes.wait_up()
+    return boxes
+
+
+def hosts(fleet: Fleet, one: str = "a", other: str = "b") -> tuple[Host, Host]:
+    return fleet.sites[one].lans["lan0"].hosts[0], fleet.sites[other].lans["lan0"].hosts[0]
+
+
+def asked(fleet: Fleet, name: str, *words: str) -> Any:
+    """What a command of `branchline` says, as JSON."""
+    return json.loads(fleet.supervisor(name).command(*words, "--json"))
+
+
+def moves(fleet: Fleet, name: str, class_name: str = "voice") -> list[dict[str, Any]]:
+    """The moves of a class of a box, the newest last."""
+    told = asked(fleet, name, "history", "--class", class_name, "--limit", "1000")["moves"]
+    return [dict(move) for move in told]
+
+
+def warnings(fleet: Fleet, name: str) -> dict[str, str]:
+    """Warnings of a box: the text of each code."""
+    return {w["code"]: w["text"] for w in fleet.supervisor(name).status()["warnings"]}

@@ -1,0 +1,111 @@
+"""What must not matter, and what must be said: clocks, disks, floods of notices, old kernels.
+
+a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] --- b-lan0-h1
+                  === dsl   20 ms ===+-- internet --+=== dsl   20 ms ===
+"""
+
+import json
+import time
+
+from lab.fleet import Fleet
+from lab.topology import Lab
+from tests.lab.boxes import asked, branch, hosts, moves, pair, warnings
+
+
+def story_the_wall_clock_jumps(lab: Lab) -> None:
+    fleet = pair(lab)
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    lab.sleep_virtual(3)
+    before = len(moves(fleet, "a"))
+    stream = lab.stream(*hosts(fleet), dscp=46)
+    truth = time.time()
+    for jump_s in (-3600.0, 86400.0, -86400.0 + 3600.0):
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + jump_s)
+        lab.sleep_virtual(5)
+        states = {p["path"]: p["state"] for p in fleet.supervisor("a").status()["paths"]}
+        lab.check(set(states.values()) == {"up"}, f"{jump_s:+.0f} s: {states}")
+    lab.check(abs(time.time() - truth - 15) < 5, "the clock is right again")
+    lab.check(len(moves(fleet, "a")) == before, "no class has moved")
+    delay_us = fleet.path("a", "b/1-1")["delay_us"]
+    lab.check(20_000 <= delay_us < 23_000, f"the delay is still measured as {delay_us} us")
+    lab.check(stream.stop().lost == 0, "no packet was lost")
+
+
+def story_the_disk_is_full_and_read_only(lab: Lab) -> None:
+    fleet = Fleet(lab, policies=[{"class": "voice", "hold": "5 s"}])
+    for number, name in enumerate("ab", start=1):
+        fleet.add(branch(lab, name), number)
+    a, disk = fleet.sites["a"], str(fleet.folder("a") / "recordings")
+    a.run(["mkdir", disk])
+    a.run(["busybox", "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk])
+    a.run(["sh", "-c", f"dd if=/dev/zero of={disk}/filler bs=4k 2>&1 | tail -1"])
+    fleet.start()
+    fleet.wait_up()
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    lab.wait_until(lambda: "recorder" in warnings(fleet, "a"), 60, "a warns of the full disk")
+    lab.say(warnings(fleet, "a")["recorder"])
+    fleet.sites["b"].uplinks["fibre"].down.cut()
+    fleet.wait_carriers("a", "voice", "b", ["1-2"], 10)
+    answers = lab.ping(*hosts(fleet), count=3, dscp=46).received
+    lab.check(answers == 3, "failover works all the same")
+    a.run(["rm", f"{disk}/filler"])
+    lab.wait_until(lambda: "recorder" not in warnings(fleet, "a"), 120, "room again: it ends")
+    a.run(["busybox", "mount", "-o", "remount,ro", disk])
+    lab.wait_until(lambda: "recorder" in warnings(fleet, "a"), 60, "a warns of read-only")
+    lab.check(lab.ping(*hosts(fleet), count=3, dscp=46).received == 3, "and forwards")
+
+
+def story_notices_are_lost(lab: Lab) -> None:
+    """10,000 foreign routes at once overrun the supervisor's socket; it reads everything anew."""
+    fleet = pair(lab)
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    a, supervisor = fleet.sites["a"], fleet.supervisor("a")
+    supervisor.pause()
+    a.ip("link add mine type dummy", "link set mine up")
+    a.ip(*(f"route add 10.{n >> 8}.{n & 255}.0/24 dev mine" for n in range(20_000)))
+    a.ip("-6 rule del pref 20101")
+    supervisor.resume()
+    lab.wait_until(
+        lambda: not asked(fleet, "a", "plan", "--dry-run")["commands"], 30, "the plan is in force"
+    )
+    lab.check("notices were lost" in supervisor.log(), "the overrun was seen")
+    lab.check("20101:" in a.run(["ip", "-6", "rule"]), "what was lost in it has been mended")
+    lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "traffic flows")
+
+
+def story_a_kernel_without_wireguard(lab: Lab) -> None:
+    site = branch(lab, "a")
+    fleet = Fleet(lab)
+    fleet.add(site, 1)
+    fleet.add(branch(lab, "b"), 2)
+    site.run(["modprobe", "-r", "wireguard"])
+    blacklist = "/etc/modprobe.d/lab.conf"
+    site.run(["sh", "-c", f"echo install wireguard /bin/false > {blacklist}"])
+    try:
+        supervisor = site.supervise(fleet.config("a"), wait_s=None)
+        lab.wait_until(lambda: not supervisor.is_running, 30, "the supervisor gives up")
+        told = supervisor.log()
+        lab.say(told.strip()[-500:])
+        lab.check("WireGuard" in told, "it names what the kernel lacks")
+        lab.check("modprobe wireguard" in told, "and what to do about it")
+    finally:
+        site.run(["rm", blacklist])
+
+
+def story_a_typing_error_on_a_running_box(lab: Lab) -> None:
+    fleet = pair(lab)
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    supervisor = fleet.supervisor("a")
+    lab.wait_until(lambda: (supervisor.directory / "last-good.yaml").exists(), 30, "kept as good")
+    broken = fleet.config("a")
+    broken["uplinks"][0]["colour"] = "red"
+    supervisor.write_config(json.dumps(broken))
+    supervisor.kill()
+    supervisor.start(60)
+    refused = supervisor.status()["config"]["refused"]
+    lab.say(f"refused: {refused}")
+    lab.check(any("colour" in str(problem) for problem in refused), "the status names the error")
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 30)
+    lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "the last good configuration serves")
+    ops = sum(supervisor.status()["counters"]["ops"].values())
+    lab.check(ops == 0, f"{ops} operations were needed")

@@ -1,0 +1,97 @@
+"""The supervisor dies, or somebody else changes the kernel: traffic goes on, the plan comes back.
+
+a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] --- b-lan0-h1
+                  === dsl   20 ms ===+-- internet --+=== dsl   20 ms ===
+"""
+
+from lab.fleet import Fleet
+from lab.monitor import KernelMonitor
+from lab.topology import Lab, Site
+from tests.lab.boxes import asked, hosts, pair
+
+FOREIGN = (
+    "link add mine type dummy",
+    "link set mine up",
+    "addr add 192.0.2.129/28 dev mine",
+    "route add 192.0.2.160/28 dev mine",
+    "route add 192.0.2.176/28 dev mine table 77",
+    "rule add from 192.0.2.129 table 77 pref 15000",
+)
+
+
+def story_killed_and_started_again(lab: Lab) -> None:
+    fleet = pair(lab)
+    # Somewhere else than at home, so that a restart that forgets would move it back.
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    fleet.sites["b"].uplinks["fibre"].down.cut()
+    fleet.wait_carriers("a", "voice", "b", ["1-2"], 10)
+    a, supervisor = fleet.sites["a"], fleet.supervisor("a")
+    lab.sleep_virtual(3)
+    stream = lab.stream(*hosts(fleet), pps=500, dscp=46)
+    back = lab.stream(*reversed(hosts(fleet)), pps=100, dscp=46, port=9001)
+    lab.sleep_virtual(1)
+    monitor = KernelMonitor(a, "link", "address", "route", "rule", "nexthop")
+    supervisor.kill()
+    lab.sleep_virtual(5)
+    supervisor.start(60)
+    fleet.wait_carriers("a", "voice", "b", ["1-2"], 10)
+    lab.sleep_virtual(10)
+    ops = sum(supervisor.status()["counters"]["ops"].values())
+    lab.record("restart_ops", ops, "operations")
+    lab.check(ops == 0, f"the restarted supervisor applies {ops} operations")
+    changes = [notice.text for notice in monitor.notices()]
+    lab.check(not changes, f"the kernel tells of no change: {changes[:3]}")
+    for each in (stream, back):
+        lost = each.stop().lost
+        lab.check(lost == 0, f"{lost} packets are lost")
+    lab.check(not asked(fleet, "a", "plan", "--dry-run")["commands"], "nothing is outstanding")
+
+
+def story_drift_is_repaired(lab: Lab) -> None:
+    fleet = pair(lab)
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    a = fleet.sites["a"]
+    a.ip(*FOREIGN)
+    a.nft("table inet mine { chain keep { type filter hook input priority 50; } }")
+    foreign = foreign_objects(a)
+    peer = a.run(["wg", "show", "bl-1-1", "peers"]).strip()
+    b_network = str(fleet.sites["b"].lans["lan0"].address4.network)
+    voice_table = str(0xB1000000 + 0x101)
+    faults = {
+        "a class route is deleted": ["ip", "route", "del", b_network, "table", voice_table],
+        "a rule is deleted": ["ip", "rule", "del", "pref", "20101"],
+        "the firewall is flushed": ["nft", "flush", "table", "inet", "branchline"],
+        "the firewall is deleted": ["nft", "delete", "table", "inet", "branchline"],
+        "a tunnel's peer is removed": ["wg", "set", "bl-1-1", "peer", peer, "remove"],
+        "a tunnel's device is deleted": ["ip", "link", "del", "bl-1-2"],
+        "a tunnel's device is set down": ["ip", "link", "set", "bl-1-1", "down"],
+        "all nexthops are flushed": ["ip", "nexthop", "flush"],
+    }
+    for what, command in faults.items():
+        a.run(command)
+        took_s = lab.wait_until(lambda: is_in_force(lab, fleet), 90, f"{what}, and it is mended")
+        lab.record("repair", took_s, "s", fault=what)
+    lab.check(foreign_objects(a) == foreign, "foreign devices, routes, rules and tables stay")
+    fleet.wait_up(60)
+    lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "and traffic flows")
+
+
+def is_in_force(lab: Lab, fleet: Fleet) -> bool:
+    """Nothing outstanding on a, and the hosts reach each other."""
+    sender, receiver = hosts(fleet)
+    return (
+        not asked(fleet, "a", "plan", "--dry-run")["commands"]
+        and lab.ping(sender, receiver, count=1, wait_s=0.3).received == 1
+    )
+
+
+def foreign_objects(site: Site) -> list[str]:
+    """What does not belong to the product on a site."""
+    listings = (
+        ["ip", "-o", "addr", "show", "dev", "mine"],
+        ["ip", "route", "show", "dev", "mine"],
+        ["ip", "route", "show", "table", "77"],
+        ["ip", "rule", "show", "pref", "15000"],
+        ["nft", "list", "table", "inet", "mine"],
+    )
+    return [site.run(listing) for listing in listings]
