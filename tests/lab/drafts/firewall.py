@@ -120,8 +120,8 @@ def story_an_encrypted_packet_never_leaves_by_another_uplink(lab: Lab) -> None:
         for name, ports in wrong.items()
     )
     lab.internet.nft(
-        "table inet wire { counter strange { }\n"
-        f"chain watch {{ type filter hook prerouting priority raw\n{rules}}} }}"
+        "table inet wire {\ncounter strange { }\n"
+        f"chain watch {{ type filter hook prerouting priority raw\n{rules}}}\n}}\n"
     )
     a.run(["ip", "route", "flush", "table", str(0xB1000001), "proto", "177"])
     stream = lab.stream(*hosts(fleet))
