@@ -22,7 +22,7 @@ from appliance.kernel.netlink import (
     nested,
     text,
 )
-from appliance.plan.overlay import is_unshared
+from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
     Delete,
@@ -141,7 +141,11 @@ def _address(kind: int, flags: int, key: Key, item: DeviceAddress) -> bytes:
     device, interface = str(key.ident[0]), item.interface
     network = interface.network
     head = ADDRESS_HEADER.pack(
-        FAMILIES[interface.version], network.prefixlen, 0, 0, socket.if_nametoindex(device)
+        FAMILIES[interface.version],
+        network.prefixlen,
+        0,
+        _SCOPE_LINK if is_dummy(interface) else 0,
+        socket.if_nametoindex(device),
     )
     packed = interface.ip.packed
     body = attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)

@@ -6,7 +6,7 @@ what: that is steering.
 
 from collections.abc import Mapping
 from functools import partial
-from ipaddress import IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_network
 
 from appliance.config.addressing import (
     DEVICE_PREFIX,
@@ -36,6 +36,10 @@ from appliance.plan.steer import METRIC
 
 MANAGEMENT_DEVICE = f"{DEVICE_PREFIX}mgmt"
 MANAGEMENT_MTU = 1500
+# The dummy address of RFC 7600 section 4.3. Loose source validation takes a packet that would be
+# answered on another plane only if the device has some IPv4 address; without one it is as good as
+# strict, and of a class that has moved at one end only, every packet would be dropped.
+DUMMY4 = IPv4Interface("192.0.0.8/32")
 KEEPALIVE_S = 25  # the shortest UDP mapping that NATs keep is about 30 s (RFC 4787, REQ-5)
 MAIN_TABLE = 254
 _TRANSLATED = tuple(
@@ -79,6 +83,11 @@ def is_unshared(interface: Interface, device: str) -> bool:
     return interface.version == 6 and device.startswith(DEVICE_PREFIX)
 
 
+def is_dummy(interface: Interface) -> bool:
+    """Is it an address that no packet of ours may have as its source? (Scope: this link.)"""
+    return interface == DUMMY4
+
+
 def _device(intent: Intent, plane: Plane, public_key: str) -> dict[Key, Item]:
     name = plane_device(plane)
     port = listen_port(intent.listen_port_base, plane)
@@ -88,13 +97,13 @@ def _device(intent: Intent, plane: Plane, public_key: str) -> dict[Key, Item]:
     return {
         Key(Kind.DEVICE, (name,)): Device("wireguard", DEVICE_MTU),
         # Loose: what comes in on one plane may be answered on another. It counts as the greater of
-        # this and `all`, so it also lifts a strict `all` for this device.
+        # this and `all`, so it also lifts a strict `all` for this device. See DUMMY4.
         Key(Kind.SYSCTL, (f"{ipv4}/rp_filter",)): Sysctl("2"),
         # Look the way back up in the table of the packet's own class: the default class may be
         # closed toward a site whose other classes are carried.
         Key(Kind.SYSCTL, (f"{ipv4}/src_valid_mark",)): Sysctl("1"),
         Key(Kind.WIREGUARD, (name,)): Wireguard(public_key, port, uplink_mark(plane.local)),
-        **dict([address(name, IPv6Interface((own, 128)))]),
+        **dict([address(name, IPv6Interface((own, 128))), address(name, DUMMY4)]),
         Key(Kind.ROUTE, (MAIN_TABLE, str(subnet), METRIC)): Route(device=name),
     }
 

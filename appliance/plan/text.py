@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from appliance.config.addressing import ROUTE_PROTOCOL
-from appliance.plan.overlay import is_unshared
+from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
     Change,
@@ -71,8 +71,9 @@ def _put(key: Key, item: Item, verb: str, full: bool) -> str:
         case WireguardPeer():
             return _peer(key, item)
         case DeviceAddress(interface):
-            quiet = " nodad" if is_unshared(interface, str(name)) else ""
-            return f"ip address add {interface} dev {name} proto {ROUTE_PROTOCOL}{quiet}"
+            words = " nodad" if is_unshared(interface, str(name)) else ""
+            words += " scope link" if is_dummy(interface) else ""
+            return f"ip address add {interface} dev {name} proto {ROUTE_PROTOCOL}{words}"
         case Nexthop(family, device):
             return f"ip -{family} nexthop {verb} id {name} dev {device} protocol {ROUTE_PROTOCOL}"
         case NexthopGroup(members):

@@ -10,6 +10,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from appliance.config.addressing import ROUTE_PROTOCOL
 from appliance.kernel.rtnetlink import encode
+from appliance.plan.overlay import DUMMY4
 from appliance.plan.plan import (
     Add,
     Change,
@@ -118,6 +119,12 @@ def test_an_address_that_nobody_else_can_have_is_used_at_once():
     key = Key(Kind.ADDRESS, ("bl-x", "fd00::1/128"))
     (data,) = encode(Add(key, DeviceAddress(ip_interface("fd00::1/128"))))
     assert read(ifaddrmsg, data).get_attr("IFA_FLAGS") == 0x02  # IFA_F_NODAD
+
+
+def test_the_dummy_address_of_planes_is_no_source_of_packets():
+    key = Key(Kind.ADDRESS, ("bl-x", str(DUMMY4)))
+    (data,) = encode(Add(key, DeviceAddress(DUMMY4)))
+    assert read(ifaddrmsg, data)["scope"] == 253  # RT_SCOPE_LINK
 
 
 def test_a_changed_rule_is_added_before_the_old_one_is_deleted():
