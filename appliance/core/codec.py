@@ -44,7 +44,7 @@ def encode_event(now: float, event: Event) -> bytes:
     kind: Any = type(event)
     body = _encoder(kind)(event)
     line = {"now": now, "event": type(event).__name__, **body}
-    return json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return json.dumps(line, allow_nan=False, separators=(",", ":")).encode()
 
 
 def decode_event(line: bytes) -> tuple[float, Event]:

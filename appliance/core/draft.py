@@ -47,7 +47,8 @@ class Draft:
         self.sites: Mapping[SiteName, SiteState] = state.sites
         self.layout: Layout = state.layout
         self.actions: list[Action] = []
-        self.uplinks: Mapping[Slot, UplinkState] = state.uplinks
+        self._uplinks: Mapping[Slot, UplinkState] = state.uplinks
+        self._usable: frozenset[Slot] | None = None
         self.detours: Mapping[Plane, Plane] = state.detours
         self.warnings: Mapping[tuple[str, str], Warned] = state.warnings
         self.pending = state.pending
@@ -84,13 +85,28 @@ class Draft:
         draft = self._open.get(name)
         return self.sites[name].paths if draft is None else draft.paths
 
+    @property
+    def uplinks(self) -> Mapping[Slot, UplinkState]:
+        return self._uplinks
+
+    @uplinks.setter
+    def uplinks(self, uplinks: Mapping[Slot, UplinkState]) -> None:
+        self._uplinks = uplinks
+        self._usable = None
+
+    @property
+    def usable(self) -> frozenset[Slot]:
+        """The local uplinks that work."""
+        if self._usable is None:
+            self._usable = frozenset([s for s, u in self._uplinks.items() if u.is_usable])
+        return self._usable
+
     def put_uplink(self, slot: Slot, uplink: UplinkState) -> None:
-        self.uplinks = {**self.uplinks, slot: uplink}
+        self.uplinks = {**self._uplinks, slot: uplink}
 
     def is_usable(self, slot: Slot) -> bool:
         """Does a local uplink work?"""
-        uplink = self.uplinks.get(slot)
-        return uplink is not None and uplink.is_usable
+        return slot in self.usable
 
     def carrying(self) -> Iterable[tuple[SiteName, frozenset[Plane]]]:
         """Which planes carry something, by site."""

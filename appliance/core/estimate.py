@@ -76,7 +76,13 @@ class Estimate(NamedTuple):
 
     def minute(self) -> Counts:
         """Loss over the last minute."""
-        return _sum((self.total, self.current))
+        past, now = self.total, self.current
+        return Counts(
+            past.sent + now.sent,
+            past.lost + now.lost,
+            past.forward + now.forward,
+            past.backward + now.backward,
+        )
 
 
 UNMEASURED = Estimate()

@@ -6,7 +6,7 @@ visiting.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from appliance.contract.ids import Plane, Slot
@@ -32,7 +32,8 @@ DELAY_STEPS = 3  # delays within a third of a doubling are equal ...
 DELAY_BASE_MS = 10.0  # ... and so are all that are short against this
 
 Merit = tuple[bool, int, int, bool]
-Rank = tuple[int, bool, int, int, bool, int, int, Plane]
+Lead = tuple[int, bool, int, int, bool]
+Rank = tuple[Lead, tuple[int, int], Plane]
 
 
 class Standing(NamedTuple):
@@ -41,17 +42,21 @@ class Standing(NamedTuple):
     candidate: Candidate
     path: PathState
     is_attached: bool  # does the local uplink work at all?
-    order: int  # by liveness, `UNUSABLE` for a path that carries nothing
     verdict: Verdict
-    rank: Rank  # best first
+    lead: Lead  # the part of the rank that rarely leaves anything to decide
+
+    @property
+    def order(self) -> int:
+        """By liveness; `UNUSABLE` for a path that carries nothing."""
+        return self.lead[0]
 
     @property
     def is_usable(self) -> bool:
-        return self.order != UNUSABLE
+        return self.lead[0] != UNUSABLE
 
     @property
     def is_up(self) -> bool:
-        return self.order == 0
+        return self.lead[0] == 0
 
     @property
     def meets(self) -> bool:
@@ -60,60 +65,52 @@ class Standing(NamedTuple):
     @property
     def merit(self) -> Merit:
         """What makes a path preferable by the policy, whatever its liveness and quality."""
-        return (
-            self.verdict.violated is not None,
-            self.verdict.severity,
-            self.candidate.tier,
-            self.candidate.is_metered,
-        )
+        return self.lead[1:]
+
+    @property
+    def rank(self) -> Rank:
+        """Best first. A total order with no memory."""
+        return (self.lead, quality(self.path.estimate), self.candidate.plane)
 
 
 def stand(
-    candidate: Candidate,
-    path: PathState,
-    verdict: Verdict,
-    is_attached: bool,
-    quality: tuple[int, int],
+    candidate: Candidate, path: PathState, verdict: Verdict, *, is_attached: bool
 ) -> Standing:
-    """What a candidate is worth now. `quality` of its estimate, computed once for all classes."""
-    order = ORDER[path.liveness] if is_attached else UNUSABLE
+    """What a candidate is worth now."""
     return Standing(
         candidate,
         path,
         is_attached,
-        order,
         verdict,
         (
-            order,
+            ORDER[path.liveness] if is_attached else UNUSABLE,
             verdict.violated is not None,
             verdict.severity,
             candidate.tier,
             candidate.is_metered,
-            *quality,
-            candidate.plane,
         ),
     )
 
 
 def stand_all(
-    plan: ClassPlan,
-    paths: Mapping[Plane, PathState],
-    qualities: Mapping[Plane, tuple[int, int]],
-    is_usable: Callable[[Slot], bool],
+    plan: ClassPlan, paths: Mapping[Plane, PathState], usable: Container[Slot]
 ) -> list[Standing]:
-    """All candidates of a class toward one site, in the order of their planes."""
+    """All candidates of a class toward one site. `usable` are the local uplinks that work."""
     standings = []
     for candidate in plan.candidates:
         path = paths[candidate.plane]
-        verdict = path.verdicts[plan.sla]
-        is_attached = is_usable(candidate.plane.local)
-        standings.append(stand(candidate, path, verdict, is_attached, qualities[candidate.plane]))
+        is_attached = candidate.plane.local in usable
+        standings.append(stand(candidate, path, path.verdicts[plan.sla], is_attached=is_attached))
     return standings
 
 
-def best(standings: Iterable[Standing]) -> Standing | None:
-    """The first in rank, or None."""
-    return min(standings, key=lambda s: s.rank, default=None)
+def best(standings: Sequence[Standing]) -> Standing | None:
+    """The first in rank, or None. Quality is looked at only where the lead leaves a choice."""
+    if not standings:
+        return None
+    lead = min([s.lead for s in standings])
+    first = [s for s in standings if s.lead == lead]
+    return first[0] if len(first) == 1 else min(first, key=lambda s: s.rank)
 
 
 def quality(estimate: Estimate) -> tuple[int, int]:

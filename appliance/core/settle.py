@@ -13,7 +13,7 @@ from appliance.core.draft import Draft, SiteDraft
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import RISE_S, answer, fall, forget
 from appliance.core.pace import interval
-from appliance.core.selection import Standing, quality, stand_all
+from appliance.core.selection import Standing, stand_all
 from appliance.core.state import ClassState, Liveness
 from appliance.core.steering import Assignment, Carrier
 from appliance.core.sticky import choose
@@ -27,10 +27,10 @@ def reconsider(draft: Draft, site: SiteDraft) -> None:
     _follow_uplinks(draft, site)
     if not draft.is_settled:
         return
-    qualities = {plane: quality(path.estimate) for plane, path in site.paths.items()}
+    usable = draft.usable
     site.review_at = _next_rise(draft, site)
     for plan in site.shape.classes:
-        standings = stand_all(plan, site.paths, qualities, draft.is_usable)
+        standings = stand_all(plan, site.paths, usable)
         _decide_class(draft, site, plan, standings)
     _warn_unreachable(draft, site)
     repace(draft, site)

@@ -149,14 +149,20 @@ def _volunteer(
 ) -> Choice:
     """The incumbents are good. Is there something better, and has it been for long enough?"""
     hold_s = plan.policy.hold_s
+    worst = max([m.merit for m in members])
+    lowest = max([m.candidate.tier for m in members])
     ripe = []
     review_at = math.inf
     for standing in standings:
         path = standing.path
         if standing in members or not standing.meets or standing.order > SUSPECT:
             continue  # what rises, or meets again, is looked at when it does
-        better = _is_better(plan, standing, members)
-        if better is False:
+        merit, is_tie = standing.merit, False
+        if plan.is_single:
+            is_tie = merit == worst
+            if merit > worst:
+                continue
+        elif standing.candidate.tier > lowest:
             continue
         due = max(
             path.up_since + holding(path, hold_s, now),
@@ -164,25 +170,15 @@ def _volunteer(
             path.doubt_until,
             held.voluntary_at + hold_s,
         )
-        if better is None:
-            due = max(due, now + max(SHORTEST_LOOK_S, LOOK_AGAIN * hold_s))
-        elif not standing.is_up:
+        if not standing.is_up:
             due = max(due, now + GLANCE_S)
+        if is_tie and due <= now and not gains(path.estimate, members[0].path.estimate):
+            due = now + max(SHORTEST_LOOK_S, LOOK_AGAIN * hold_s)
         if due > now:
             review_at = min(review_at, due)
         else:
             ripe.append(standing)
     return _promote(plan, members, ripe, review_at)
-
-
-def _is_better(plan: ClassPlan, standing: Standing, members: list[Standing]) -> bool | None:
-    """Should it carry the class, rather than the members or beside them? None: not yet."""
-    worst = max([m.merit for m in members])
-    if not plan.is_single:
-        return standing.candidate.tier <= max([m.candidate.tier for m in members])
-    if standing.merit != worst:
-        return standing.merit < worst
-    return gains(standing.path.estimate, members[0].path.estimate) or None
 
 
 def _promote(

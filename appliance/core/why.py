@@ -11,7 +11,7 @@ from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan, Shape
 from appliance.core.liveness import holding
 from appliance.core.mos import mos
-from appliance.core.selection import Standing, quality, stand_all
+from appliance.core.selection import Standing, stand_all
 from appliance.core.state import ClassState, Liveness, PathState, SiteState, State
 from appliance.core.steering import Carrier
 
@@ -79,8 +79,8 @@ def explain(state: State, class_name: ClassName, site: SiteName) -> Explanation:
 
 
 def _standings(state: State, entry: SiteState, plan: ClassPlan) -> list[Standing]:
-    qualities = {plane: quality(path.estimate) for plane, path in entry.paths.items()}
-    return stand_all(plan, entry.paths, qualities, lambda slot: state.uplinks[slot].is_usable)
+    usable = {slot for slot, uplink in state.uplinks.items() if uplink.is_usable}
+    return stand_all(plan, entry.paths, usable)
 
 
 def _undecided(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from appliance.contract.ids import Plane, Slot
 from appliance.core.estimate import UNMEASURED, Counts, Estimate
 from appliance.core.layout import Candidate
-from appliance.core.selection import Standing, best, gains, quality, stand
+from appliance.core.selection import Standing, best, gains, stand
 from appliance.core.state import Liveness, PathState
 from appliance.core.verdict import MEETS, Limit, Verdict
 
@@ -37,7 +37,7 @@ def standing(
     plane = Plane(Slot(name), Slot(1))
     path = PathState(plane, liveness, estimate=measured(delay_ms), verdicts=(verdict,))
     candidate = Candidate(plane, tier, metered, 1, f"u{name}")
-    return stand(candidate, path, verdict, attached, quality(path.estimate))
+    return stand(candidate, path, verdict, is_attached=attached)
 
 
 BETTER_FIRST = [
