@@ -30,13 +30,14 @@ from appliance.core.events import (
     UplinkChanged,
     UplinkProbed,
 )
-from appliance.core.layout import lay_out
+from appliance.core.layout import are_neighbours, lay_out
 from appliance.core.liveness import (
     BURSTS,
     RISE_FALL,
     RISE_S,
     answer,
     fall,
+    is_dying_with_others,
     miss,
     needed,
     spend_burst,
@@ -192,6 +193,8 @@ def _late(draft: Draft, event: AnswerLate) -> None:
     site, path = found
     if path.liveness is Liveness.UP and path.plane in site.carrying:
         _verify(draft, site, path, is_hint=True)
+    elif path.liveness is Liveness.UP and path.plane in site.shape.used:
+        _verify_neighbours(draft, site, path.plane)
 
 
 def _overdue(draft: Draft, event: ProbeOverdue) -> None:
@@ -204,14 +207,30 @@ def _overdue(draft: Draft, event: ProbeOverdue) -> None:
     site, path = found
     if uplinks.share_fate(draft, event, sent_at) or path.liveness is Liveness.DOWN:
         return
-    path = miss(path, max(path.unanswered, event.unanswered))
+    path = miss(path, event.unanswered, sent_at)
     site.paths[path.plane] = path
     enough = RISE_FALL if path.liveness is Liveness.RISING else needed(path.estimate)
-    if path.unanswered >= enough or _is_cut(path):
+    if path.unanswered >= enough or _is_cut(path) or _is_dying(site, path, sent_at):
         _fall(draft, site, path)
         return
     _suspect_loss(draft, site, path.plane)
     _verify(draft, site, site.paths[path.plane], is_hint=False)
+    _verify_neighbours(draft, site, path.plane)
+
+
+def _is_dying(site: SiteDraft, path: PathState, sent_at: float) -> bool:
+    if path.liveness is not Liveness.SUSPECT:
+        return False
+    neighbours = [p for plane, p in site.paths.items() if are_neighbours(plane, path.plane)]
+    return is_dying_with_others(path, neighbours, sent_at)
+
+
+def _verify_neighbours(draft: Draft, site: SiteDraft, plane: Plane) -> None:
+    """Trouble on one path is a hint for the carrying ones that share an uplink with it."""
+    for other in site.carrying:
+        path = site.paths.get(other)
+        if path and path.liveness is Liveness.UP and are_neighbours(other, plane):
+            _verify(draft, site, path, is_hint=True)
 
 
 def _is_cut(path: PathState) -> bool:
@@ -228,7 +247,7 @@ def _suspect_loss(draft: Draft, site: SiteDraft, plane: Plane) -> None:
         return
     has_changed = False
     for other in site.carrying:
-        if other.local == plane.local or other.remote == plane.remote:
+        if other == plane or are_neighbours(other, plane):
             path = site.paths.get(other)
             faster = path and boost(path, draft.now)
             if path is not None and faster is not None and faster is not path:

@@ -98,6 +98,11 @@ def lay_out(intent: Intent) -> Layout:
     )
 
 
+def are_neighbours(one: Plane, other: Plane) -> bool:
+    """Do two paths to one site share an uplink at either end?"""
+    return one != other and (one.local == other.local or one.remote == other.remote)
+
+
 def _slas(intent: Intent) -> tuple[tuple[SlaPlan, ...], tuple[LossLimit, ...]]:
     ratios: list[float] = []
 

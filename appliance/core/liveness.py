@@ -11,13 +11,17 @@ turns out to be wrong, because the answers come after all, is taken back with th
 """
 
 import math
+from collections.abc import Iterable
 
 from appliance.core.estimate import UNMEASURED, Estimate
 from appliance.core.sequential import UNTROUBLED
 from appliance.core.state import Bucket, Liveness, PathState
 
 CHANCE = 1e-9  # per probe: what chance may explain
+PROOF = -math.log(CHANCE)
+TWO_MOMENTS_S = 0.01  # probes sent this far apart do not meet the same full queue
 USUAL_LOSS = 0.003  # nobody's habit is believed to be better
+MOST_HABIT = 0.35  # nor to be worse, else no number of missing answers would do
 MOST_UNANSWERED = 20
 RISE_ANSWERS = 5
 RISE_S = 1.0
@@ -36,16 +40,35 @@ HINT_BURSTS = 2.0  # a late answer may not spend the last token: it is for a mis
 
 def needed(estimate: Estimate) -> int:
     """How many probes in a row must go unanswered for the path to be down."""
+    return min(MOST_UNANSWERED, math.ceil(PROOF / weight(estimate)))
+
+
+def weight(estimate: Estimate) -> float:
+    """What one missing answer says against a path: little where many are missing by habit."""
     habit = max(USUAL_LOSS, estimate.minute().two_way_ratio)
-    if habit >= 0.35:
-        return MOST_UNANSWERED
-    return min(MOST_UNANSWERED, math.ceil(math.log(CHANCE) / math.log(habit)))
+    return -math.log(min(habit, MOST_HABIT))
 
 
-def miss(path: PathState, unanswered: int) -> PathState:
-    """One more answer is overdue, and it is not enough for a verdict."""
+def miss(path: PathState, unanswered: int, sent_at: float) -> PathState:
+    """One more answer is overdue: `unanswered` in a row by now, this one sent at `sent_at`."""
     liveness = Liveness.SUSPECT if path.liveness is Liveness.UP else path.liveness
-    return path._replace(liveness=liveness, unanswered=unanswered)
+    missed_at = sent_at if unanswered <= 1 else min(path.missed_at or sent_at, sent_at)
+    return path._replace(liveness=liveness, unanswered=unanswered, missed_at=missed_at)
+
+
+def is_dying_with_others(path: PathState, others: Iterable[PathState], sent_at: float) -> bool:
+    """Do missing answers of this path and of others over the same uplink prove together?
+
+    They fail together, so their missing answers add up, each by what it says of its own path.
+    But probes that were sent at the same moment may have met the same full queue: it takes two
+    moments.
+    """
+    proof, first_at = path.unanswered * weight(path.estimate), path.missed_at
+    for other in others:
+        if other.liveness is Liveness.SUSPECT and other.unanswered:
+            proof += other.unanswered * weight(other.estimate)
+            first_at = min(first_at, other.missed_at)
+    return proof >= PROOF and sent_at - first_at >= TWO_MOMENTS_S
 
 
 def fall(path: PathState, now: float) -> PathState:

@@ -8,6 +8,7 @@ from appliance.core import uplinks
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.estimate import directions, observe
 from appliance.core.events import TrafficSampled
+from appliance.core.layout import are_neighbours
 from appliance.core.liveness import acquit, answer, is_wrong
 from appliance.core.pace import boost, is_grave, unboost
 from appliance.core.sequential import LossTest, feed
@@ -136,8 +137,9 @@ def _look_around(draft: Draft, site: SiteDraft, plane: Plane) -> bool:
     """
     changed = False
     for other, path in site.paths.items():
-        shares = other != plane and (other.local == plane.local or other.remote == plane.remote)
-        if shares and other in site.shape.used and other not in site.shape.metered:
+        if not are_neighbours(other, plane) or other not in site.shape.used:
+            continue
+        if other not in site.shape.metered:
             site.paths[other] = faster = boost(path, draft.now)
             changed |= faster is not path
     return changed

@@ -13,6 +13,8 @@ from appliance.core.selection import Standing
 from appliance.core.state import ClassState, Liveness, PathState, UplinkState
 from appliance.core.verdict import ms, percent
 
+FEW = 3  # missing answers that prove nothing by themselves
+
 
 def move(
     plan: ClassPlan,
@@ -98,7 +100,9 @@ def trouble(standing: Standing, uplinks: Mapping[Slot, UplinkState]) -> str:
     if not standing.is_attached:
         return f"its uplink {uplink_trouble(uplinks.get(path.plane.local))}"
     if path.liveness is Liveness.DOWN:
-        return f"down, {path.unanswered} probes in a row unanswered{far_end(path)}"
+        more = "" if path.unanswered >= FEW else " and others over the same uplink"
+        count = f"{path.unanswered} probe{'s' if path.unanswered != 1 else ''} in a row"
+        return f"down, {count}{more} unanswered{far_end(path)}"
     if path.liveness is Liveness.UNKNOWN:
         return "never answered"
     if not standing.meets:

@@ -50,6 +50,7 @@ class PathState(NamedTuple):
     up_since: float = math.inf  # answers without a fall since then: what the hold time runs from
     answers: int = 0  # since it began to rise
     unanswered: int = 0  # probes overdue since the last answer
+    missed_at: float = 0.0  # when the first of them was sent
     far: tuple[int, int] | None = None  # of so many probes so many arrived, says the far end
     doubt_until: float = 0.0  # a verdict "down" was wrong: no voluntary move to it before
     falls: int = 0  # in close succession

@@ -11,6 +11,7 @@ from appliance.core import reasons
 from appliance.core.actions import DetourPlanes, Severity
 from appliance.core.draft import Draft
 from appliance.core.events import ProbeOverdue, UplinkChanged, UplinkProbed
+from appliance.core.liveness import TWO_MOMENTS_S
 from appliance.core.settle import enqueue_all
 from appliance.core.state import Liveness, UplinkState
 
@@ -94,6 +95,7 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
         and len({path for _, path in kept}) >= min(FATE_PATHS, paths)
         and len({path.site for _, path in kept}) >= min(FATE_SITES, sites)
         and paths > 1
+        and max(kept)[0] - min(kept)[0] >= TWO_MOMENTS_S
         and (sites > 1 or not _others_suffer(draft, slot, kept[0][0]))
     )
     condemned_at = draft.now if is_dead else None

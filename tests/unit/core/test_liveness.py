@@ -12,6 +12,7 @@ from appliance.core.liveness import (
     fall,
     forget,
     holding,
+    is_dying_with_others,
     is_wrong,
     miss,
     needed,
@@ -42,12 +43,27 @@ def test_chance_alone_condemns_a_usual_line_less_than_once_in_ten_thousand_half_
 
 
 def test_a_missing_answer_makes_suspect_and_an_answer_clears() -> None:
-    suspect = miss(UP, 1)
+    suspect = miss(UP, 1, 0.5)
     assert suspect.liveness is Liveness.SUSPECT
     assert suspect.unanswered == 1
     cleared = answer(suspect, 1.0, 1)
     assert (cleared.liveness, cleared.unanswered) == (Liveness.UP, 0)
     assert cleared.up_since == UP.up_since  # a single loss is no trouble
+
+
+def test_missing_answers_of_neighbours_add_up_once_it_was_more_than_a_moment() -> None:
+    first = miss(UP, 1, 10.0)
+    assert is_dying_with_others(miss(first, 2, 10.02), [miss(first, 2, 10.02)], 10.02)
+    assert not is_dying_with_others(miss(first, 2, 10.02), [first], 10.02)  # three are too few
+    together = [miss(UP, 2, 10.0)] * 5
+    assert not is_dying_with_others(miss(UP, 2, 10.0), together, 10.0)  # one full queue
+    assert not is_dying_with_others(miss(first, 2, 10.02), [UP, fall(first, 10.01)], 10.02)
+
+
+def test_missing_answers_of_a_lossy_neighbour_say_little() -> None:
+    lossy = UP._replace(estimate=UP.estimate._replace(current=Counts(100, 20, 20, 0)))
+    first = miss(UP, 1, 10.0)
+    assert not is_dying_with_others(miss(first, 2, 10.02), [miss(lossy, 4, 10.0)], 10.02)
 
 
 def test_the_way_up_takes_answers_and_time() -> None:

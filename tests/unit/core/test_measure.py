@@ -41,13 +41,18 @@ def test_a_late_answer_on_a_carrying_path_is_verified_at_once_over_other_uplinks
     assert box.path("hq/1-1").liveness is Liveness.UP
 
 
-def test_a_late_answer_elsewhere_is_not_worth_a_burst(box) -> None:
-    assert box.tell(AnswerLate(named("hq/2-1"), 0.001)) == []
+def test_a_late_answer_elsewhere_has_the_neighbours_verified_that_carry_something(box) -> None:
+    assert box.tell(AnswerLate(named("hq/2-1"), 0.001)) == [VerifyPath(FIBRE, named("hq/2-2"))]
+    box.now += 1
+    assert box.tell(AnswerLate(named("hq/2-2"), 0.001)) == []  # it shares no uplink with 1-1
 
 
 def test_a_missing_answer_makes_any_candidate_suspect_and_is_verified(box) -> None:
+    actions = box.tell(overdue(name="hq/2-2"))
+    assert actions == [VerifyPath(named("hq/2-2"), FIBRE)]
+    assert box.path("hq/2-2").liveness is Liveness.SUSPECT
     actions = box.tell(overdue(name="hq/2-1"))
-    assert kinds(actions) == ["VerifyPath"]
+    assert [a.path for a in actions if isinstance(a, VerifyPath)] == [named("hq/2-1"), FIBRE]
     assert box.path("hq/2-1").liveness is Liveness.SUSPECT
 
 
@@ -68,6 +73,16 @@ def test_four_missing_answers_are_enough_on_a_line_that_loses_little(box) -> Non
     assert box.carrier() == "1-1"
     box.tell(overdue(4))
     assert box.carrier() == "1-2"
+
+
+def test_the_far_uplink_dies_and_both_paths_over_it_prove_it_together(box) -> None:
+    for _ in range(2):
+        for name in ("hq/2-1", "hq/1-1"):
+            count = box.path(name).unanswered + 1
+            box.now += 0.01
+            box.tell(overdue(count, name))
+    assert box.carrier() == "1-2"
+    assert "down, 2 probes in a row and others over the same uplink unanswered" in box.reason()
 
 
 def test_a_line_that_loses_more_by_habit_takes_more() -> None:
