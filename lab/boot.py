@@ -30,7 +30,7 @@ KERNEL_ARGUMENTS = (
 # guest's memory allocator, which uses it all the time, dies of a double fault once in many boots.
 CPU = "max,-cx16"
 _OOPS = ("Kernel panic", "Oops:", "BUG: ", "general protection fault", "WARNING: ")
-_KEPT_RUNS = 20
+_KEPT_RUNS, _YOUNG_S = 20, 7200.0
 _POLL_S = 0.05
 
 Event = dict[str, Any]
@@ -64,14 +64,16 @@ def run_stories(stories: Sequence[Story], options: GuestOptions | None = None) -
     """
     options = options or GuestOptions()
     image = ensure_image()
+    with tempfile.TemporaryDirectory(prefix="initrd-", dir=CACHE) as scratch:
+        initrd = Path(scratch) / "initrd.cpio"
+        pack(initrd, image, stories, options)
+        yield from run_packed(initrd, image, options)
+
+
+def run_packed(initrd: Path, image: Image, options: GuestOptions) -> Iterator[Event]:
+    """Boot what `pack` wrote; the same file gives the same events, again and again."""
     with slot():
-        directory = _new_run_directory()
-        initrd = directory / "initrd.cpio"
-        _write_initrd(initrd, image, stories, options)
-        try:
-            yield from _run(directory, image, initrd, options)
-        finally:
-            initrd.unlink()
+        yield from _run(_new_run_directory(), image, initrd, options)
 
 
 def qemu_command(
@@ -185,14 +187,12 @@ def _new_run_directory() -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S-")
     directory = Path(tempfile.mkdtemp(prefix=stamp, dir=runs))
     for old in sorted(runs.iterdir())[:-_KEPT_RUNS]:
-        if not (old / "initrd.cpio").exists():  # it is running
+        if old.stat().st_mtime < time.time() - _YOUNG_S:  # a younger one may be running
             shutil.rmtree(old, ignore_errors=True)
     return directory
 
 
-def _write_initrd(
-    path: Path, image: Image, stories: Sequence[Story], options: GuestOptions
-) -> None:
+def pack(path: Path, image: Image, stories: Sequence[Story], options: GuestOptions) -> None:
     """The image, followed by a small archive with the project, the scenarios and the plan."""
     with path.open("wb") as stream:
         with image.root.open("rb") as root:

@@ -6,6 +6,7 @@ it at any moment; asking costs the guest nothing while the stream runs.
 """
 
 import itertools
+import math
 import mmap
 import os
 import socket
@@ -19,6 +20,7 @@ from lab.machine import Machine, cpu_s
 
 _SENT, _ERRORS, _RECEIVED, _DUPLICATES, _REORDERED, _STOP, _READY, _HEADER = range(8)
 _SEQUENCE = struct.Struct("!I")
+_IN_FLIGHT_S = 0.5  # a packet sent longer ago has arrived or is lost
 _DRAIN_S = 0.02  # how often the sink empties its socket
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE = 33
@@ -110,15 +112,16 @@ class Stream:
     def lost(self, since_s: float = 0.0, until_s: float | None = None) -> int:
         """Packets sent in that stretch of the story that have not arrived.
 
-        Ask later than `until_s` by the path's delay and 20 ms, or packets in flight count as lost.
+        Without `until_s`: those sent until half a second ago, as later ones may be on their way,
+        or all of them once the stream has stopped. A longer delay needs an earlier `until_s`.
         """
         return self.result(since_s, until_s).lost
 
     def result(self, since_s: float = 0.0, until_s: float | None = None) -> StreamResult:
         """The fate of the packets sent in that stretch. Duplicates, order: the whole stream's."""
-        first, end = self._sequence_at(since_s), self.sent
-        if until_s is not None:
-            end = self._sequence_at(until_s)
+        if until_s is None:
+            until_s = math.inf if self._header[_STOP] else self._now_s() - _IN_FLIGHT_S
+        first, end = self._sequence_at(since_s), self._sequence_at(until_s)
         sent = self._sent_ns[first:end].tolist()
         arrived = self._arrived_ns[first:end].tolist()
         delays = [a - s for s, a in zip(sent, arrived, strict=True) if a]
@@ -167,8 +170,10 @@ class Stream:
 
     def _sequence_at(self, at_s: float) -> int:
         """Number of the first packet sent at or after that time."""
-        wanted = self._start_ns + int(at_s * 1e9)
         low, high = 0, self.sent
+        if math.isinf(at_s):
+            return high
+        wanted = self._start_ns + int(at_s * 1e9)
         while low < high:
             middle = (low + high) // 2
             if self._sent_ns[middle] < wanted:
@@ -190,6 +195,9 @@ class Stream:
                 )
                 start = None
         return ranges
+
+    def _now_s(self) -> float:
+        return (time.monotonic_ns() - self._start_ns) / 1e9
 
     def _time_s(self, sequence: int) -> float:
         return round((self._sent_ns[sequence] - self._start_ns) / 1e9, 6)

@@ -34,7 +34,7 @@ def _documented() -> list[tuple[str, str, str | None]]:
 
 def test_the_example_is_the_tested_file() -> None:
     example = PAGE.partition("```python\n")[2].partition("```")[0]
-    assert example == (ROOT / "tests/lab/drafts/example.py").read_text()
+    assert example == (ROOT / "tests/lab/lab_example.py").read_text()
 
 
 @pytest.mark.parametrize(("owner", "member", "parameters"), _documented())

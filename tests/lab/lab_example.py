@@ -26,7 +26,7 @@ def story(lab: Lab) -> None:
     b.uplinks["fibre"].down.cut()
     fleet.wait_carriers("a", "voice", "b", ["1-2"], timeout_s=5)
     lab.sleep_virtual(1)
-    lost = call.lost(since_s=cut_s)
+    lost = call.lost(since_s=cut_s)  # packets that may still be on their way do not count
     lab.record("blackout_lost", lost, "packets", pps=200)
     lab.check(lost < 40, f"the call loses {lost} packets, less than 0.2 s")
 
