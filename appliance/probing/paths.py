@@ -46,6 +46,7 @@ from appliance.stamp.window import Sample
 
 MS = 1_000_000
 SLACK_NS = MS  # what is due this soon is done now: one wake-up instead of two
+EARLY_NS = MS // 2  # the event loop rounds up to milliseconds: half of it before, half after
 STALL_NS = 20 * MS  # a timer this late means that we did not run, not that the paths are bad
 BURST = 3  # probes of a verification
 BURST_GAP_NS = MS
@@ -209,12 +210,14 @@ class PathProber:
         if entry is None:
             return
         now = self._now()
-        self._probe(entry, now)
+        entry.session.suspect()
+        self._probe(entry)
+        self._watch(entry)  # the deadlines have come nearer
         for step in range(1, BURST):
             self._push(now + step * BURST_GAP_NS, entry, keeps_pace=False)
         other = self._paths.get(alternative) if alternative is not None else None
         if other is not None and other.path.site == path.site:
-            self._probe(other, now, encode_path_report([entry.session.ssid]))
+            self._probe(other, encode_path_report([entry.session.ssid]))
         self._arm()
 
     def close(self) -> None:
@@ -235,7 +238,7 @@ class PathProber:
         if stalled_ns:
             self._emit(LoopStalled(stalled_ns / 1e9))
         self._send_due(now)
-        self._check_deadlines(now, stalled_ns)
+        self._check_deadlines(now + EARLY_NS, stalled_ns)
         if self._samples:
             samples, self._samples = tuple(self._samples), []
             self._emit(PathsSampled(samples))
@@ -249,7 +252,7 @@ class PathProber:
                 return
             self._timer.cancel()
         self._armed_ns = at
-        self._timer = self._loop.call_at((at - self._epoch_ns) / 1e9, self._wake)
+        self._timer = self._loop.call_at((at - EARLY_NS - self._epoch_ns) / 1e9, self._wake)
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -296,18 +299,21 @@ class PathProber:
         while sends and sends[0][0] <= now + SLACK_NS:
             due_ns, _, entry, keeps_pace = heapq.heappop(sends)
             if not keeps_pace:
-                self._probe(entry, now)
+                self._probe(entry)
                 continue
             if due_ns != entry.due_ns or self._paths.get(entry.path) is not entry:
                 continue  # superseded by another pace
-            self._probe(entry, now, self._traffic_request(entry, now))
+            self._probe(entry, self._traffic_request(entry, now))
             self._search_mtu(entry, now)
             if now >= entry.sample_due_ns:
                 self._close_sample(entry, now)
             self._schedule(entry, self._next_due(entry, now + SLACK_NS))
 
-    def _probe(self, entry: _Path, now: int, tlvs: bytes = b"") -> None:
-        send(entry.channel.socket, entry.session.probe(now, tlvs=tlvs), entry.destination)
+    def _probe(self, entry: _Path, tlvs: bytes = b"") -> None:
+        # A clock of its own for each: what is sent one after the other in a tick would otherwise
+        # seem to take longer and longer.
+        probe = entry.session.probe(self._now(), tlvs=tlvs)
+        send(entry.channel.socket, probe, entry.destination)
         self.sent += 1
         if entry.watch_ns is None:
             self._watch(entry)

@@ -28,6 +28,7 @@ from appliance.stamp.tlv import PathReport, encode_padding, is_sealed, seal
 from appliance.stamp.window import Sample
 
 MS: Final = 1_000_000
+SUSPECT_FLOOR_NS: Final = 2 * MS
 ERROR_ESTIMATE: Final = encode_error_estimate(ErrorEstimate(False, True, 100_000))
 _LOW_32 = 0xFFFFFFFF
 _HALF = 1 << 31
@@ -331,6 +332,15 @@ class SessionSender:
         """Is an answer later than usual, though not overdue yet? A burst of probes will tell."""
         late_ns = self.next_late_ns()
         return late_ns is not None and now_ns >= late_ns
+
+    def suspect(self) -> None:
+        """Give the answers that are awaited less time, until one comes: somebody is in a hurry.
+
+        Only the floor of the margin sinks. What the path's own deviation asks for stays.
+        """
+        if self._smoothed_ns >= 0:
+            margin_ns = max(SUSPECT_FLOOR_NS, self._k * self._deviation_ns)
+            self._timeout_ns = min(self._timeout_ns, self._smoothed_ns + margin_ns)
 
     def handle_timer(self, now_ns: int, shift_ns: int = 0) -> tuple[tuple[int, int], ...]:
         """Give up the probes whose deadline has passed: (sequence number, send time) of each.

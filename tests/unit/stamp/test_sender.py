@@ -263,6 +263,32 @@ def test_a_restless_path_gets_k_deviations() -> None:
     assert path.sender.next_deadline_ns() == path.now + 22_500 * US + 3 * 12_500 * US
 
 
+def test_a_suspected_path_gets_less_time_until_it_answers() -> None:
+    path = Path()
+    path.settle()
+    suspected = path.probe()
+    path.sender.suspect()
+    assert path.sender.next_deadline_ns() == path.now + 22 * MS
+    path.receive(path.reflect(suspected))
+    path.probe()
+    assert path.sender.next_deadline_ns() == path.now + 24 * MS
+
+
+def test_suspicion_leaves_a_restless_path_its_deviations() -> None:
+    path = Path()
+    path.ask()
+    path.probe()
+    path.sender.suspect()
+    assert path.sender.next_deadline_ns() == path.now + 20 * MS + 4 * 10 * MS
+
+
+def test_a_path_that_never_answered_can_be_suspected() -> None:
+    path = Path()
+    path.probe()
+    path.sender.suspect()
+    assert path.sender.next_deadline_ns() == path.now + 500 * MS
+
+
 def test_no_deadline_is_further_than_the_longest() -> None:
     path = Path(longest_timeout_ns=100 * MS)
     path.forth_ns = 400 * MS
