@@ -215,7 +215,7 @@ def _endure(
             cause, due = Cause.SLA_VIOLATED, held.since + ENDURE_S
         elif standing.verdict.severity <= severity and [*standing.merit[2:]] < preference:
             cause = Cause.RECOVERED
-            due = max(path.up_since + holding(path, hold_s, now), held.voluntary_at + hold_s)
+            due = max(path.up_since + holding(path, hold_s, now), held.since + hold_s)
         else:
             continue
         due = max(due, path.doubt_until)

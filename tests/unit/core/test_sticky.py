@@ -88,6 +88,27 @@ def test_among_violators_the_far_less_bad_one_is_preferred_after_a_while() -> No
     assert b.moves()[-1] == "recovered 1-1"
 
 
+def test_a_little_less_bad_is_not_worth_a_move_among_violators() -> None:
+    b = box(uplinks=THREE[:2])
+    b.wait(70)
+    twice = SLOW._replace(delay_us=200_000, delay_min_us=190_000, delay_max_us=210_000)
+    b.wait(60, SLOW, but={"hq/1-1": twice})
+    assert b.path("hq/1-1").verdicts[0].severity == b.path("hq/2-1").verdicts[0].severity + 1
+    assert b.moves() == ["initial 1-1"]
+
+
+def test_a_violator_is_not_left_for_its_neighbour_that_has_lost_something_too() -> None:
+    b = Box()
+    b.wait(70)
+    b.sample("hq/1-2", GOOD._replace(answered=4, lost=1, lost_forward=1))
+    b.sample("hq/1-1", LOSSY, 5)
+    assert b.moves()[-1] == "sla-violated 2-1"
+    b = Box()
+    b.wait(70)
+    b.sample("hq/1-1", LOSSY, 5)
+    assert b.moves()[-1] == "sla-violated 1-2"  # nothing speaks against it
+
+
 def test_two_lines_that_take_turns_in_violating_do_not_make_a_class_bounce() -> None:
     b = box(uplinks=THREE[:2])
     b.wait(70)

@@ -192,7 +192,9 @@ def test_a_verdict_that_was_an_error_is_taken_back_quickly(box) -> None:
     )
     box.tell(PathsSampled(tuple((p, late) for p in box.paths if p.plane.local == 1)))
     assert box.path("hq/1-1").liveness is Liveness.UP
-    box.wait(4, but={"hq/1-1": SLOW, "hq/1-2": SLOW})
+    box.wait(1, but={"hq/1-1": SLOW, "hq/1-2": SLOW})
+    assert box.moves(DEFAULT)[-1] == "uplink-down 2-1"  # there is some doubt left
+    box.wait(3, but={"hq/1-1": SLOW, "hq/1-2": SLOW})
     assert box.moves(DEFAULT)[-1] == "recovered 1-1"  # 2 s later, as it had been clean before
     assert box.carrier(VOICE) == "2-1"  # its SLA forbids such a delay: it holds for longer
 
