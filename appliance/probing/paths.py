@@ -232,6 +232,7 @@ class PathProber:
         return clock.monotonic_ns() + self._epoch_ns
 
     def _wake(self) -> None:
+        self._timer = None  # it is spent: if nothing turns out to be due, it must be armed again
         now = self._now()
         late_ns = now - self._armed_ns
         stalled_ns = late_ns if late_ns >= STALL_NS else 0
@@ -248,7 +249,7 @@ class PathProber:
         due = [queue[0][0] for queue in (self._sends, self._deadlines) if queue]
         at = min(due) if due else self._now() + IDLE_NS
         if self._timer is not None:
-            if self._armed_ns == at and not self._timer.cancelled():
+            if self._armed_ns == at:
                 return
             self._timer.cancel()
         self._armed_ns = at

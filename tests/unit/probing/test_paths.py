@@ -176,3 +176,22 @@ async def test_a_pace_set_before_the_path_is_opened_holds_and_a_delay_too(bench:
     )
     assert clock.monotonic() - opened >= 0.2
     assert sample.answered >= 3  # at 20 ms; at the pace of an idle path there would be one
+
+
+class EarlyLoop:
+    """Timers come two milliseconds before their time, as they may by rounding, only less so."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        return self._loop.call_at(when - 0.002, callback)
+
+
+async def test_a_timer_that_comes_early_is_armed_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    monkeypatch.setattr(bench.prober, "_loop", EarlyLoop())
+    have = len(bench.of(PathsSampled))
+    await bench.until(lambda: len(bench.of(PathsSampled)) > have + 1)
