@@ -181,7 +181,6 @@ def _spares(intent: Intent) -> tuple[Slot, ...]:
             intent.uplinks,
             key=lambda u: (
                 tier_of.get(u.label, last),
-                u.metered and not policy.metered,
                 u.metered,
                 u.slot,
             ),

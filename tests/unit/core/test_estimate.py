@@ -76,13 +76,33 @@ def test_loss_is_counted_over_a_minute_and_forgotten_after() -> None:
 def test_counts_of_the_minute_add_up_whatever_the_gaps() -> None:
     estimate, total = UNMEASURED, []
     now = 1000.0
-    for step in (0.1, 3.0, 4.9, 5.0, 12.0, 0.5, 30.0, 2.0, 59.0, 0.1, 200.0, 1.0):
+    for step in (
+        *(5.0,) * 20,
+        *(2.5,) * 40,
+        0.1,
+        3.0,
+        4.9,
+        5.0,
+        12.0,
+        0.5,
+        30.0,
+        2.0,
+        59.0,
+        0.1,
+        200.0,
+        1.0,
+    ):
         now += step
         estimate = observe(estimate, GOOD, (0, 0), now)
         total.append(now)
         bucket = int(now / BUCKET_S)
         within = [t for t in total if int(t / BUCKET_S) >= bucket - 12]
         assert estimate.minute().sent == 5 * len(within)
+
+
+def test_an_age_of_silence_costs_nothing() -> None:
+    estimate = observe(feed(UNMEASURED, GOOD, 5), GOOD, (0, 0), 1e15)
+    assert estimate.minute().sent == 5
 
 
 def test_a_late_answer_takes_its_loss_back() -> None:

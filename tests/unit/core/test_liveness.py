@@ -18,6 +18,7 @@ from appliance.core.liveness import (
     needed,
     spend_burst,
 )
+from appliance.core.sequential import UNTROUBLED, LossTest
 from appliance.core.state import Bucket, Liveness, PathState
 
 UP = PathState(
@@ -67,7 +68,8 @@ def test_missing_answers_of_a_lossy_neighbour_say_little() -> None:
 
 
 def test_the_way_up_takes_answers_and_time() -> None:
-    path = answer(fall(UP, 10.0), 20.0, 1)
+    lossy = UP._replace(tests=(LossTest(is_violated=True),))
+    path = answer(fall(lossy, 10.0), 20.0, 1)
     assert path.liveness is Liveness.RISING
     assert answer(path, 20.5, 10).liveness is Liveness.RISING  # many, but too soon
     assert answer(path, 22.0, 1).liveness is Liveness.RISING  # late, but too few
@@ -75,6 +77,7 @@ def test_the_way_up_takes_answers_and_time() -> None:
     assert risen.liveness is Liveness.UP
     assert risen.up_since == 20.0
     assert risen.estimate is UNMEASURED  # what it was like before says nothing now
+    assert risen.tests == (UNTROUBLED,)
 
 
 def test_a_path_that_never_fell_is_up_with_its_first_answer() -> None:

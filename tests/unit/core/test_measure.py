@@ -142,6 +142,8 @@ def test_old_news_about_a_path_that_answers_again_is_ignored(box) -> None:
     box.tell(AnswerReturned(FIBRE, 1))
     assert box.tell(FarEndReported(FIBRE, 3, 0)) == []
     assert box.warnings == {}
+    box.tell(overdue(2))  # and it does not count the next time either
+    assert box.carrier() == "1-1"
 
 
 # -- looking closer -----------------------------------------------------------------------------
@@ -254,13 +256,30 @@ def test_a_rise_ends_with_two_missing_answers(box) -> None:
 def test_the_losses_of_a_blackout_do_not_count_against_the_path_that_is_back(box) -> None:
     box.kill("hq/1-1")
     box.wait(3, but={"hq/1-1": None})
-    box.revive("hq/1-1")
-    box.wait(2)
-    news = GOOD._replace(lost=7, lost_forward=150)
-    box.now += 0.1
-    box.tell(PathsSampled(((FIBRE, news),)))
+    for count in range(1, 6):
+        box.tell(AnswerReturned(FIBRE, count))
+    box.wait(1.5, but={"hq/1-1": None})
+    assert box.path("hq/1-1").liveness is Liveness.UP
+    news = GOOD._replace(sent=12, lost=7, lost_forward=150)
+    box.sample("hq/1-1", news)
     assert box.path("hq/1-1").verdicts[0].meets
-    assert box.path("hq/1-1").estimate.minute().forward <= 7
+    assert box.path("hq/1-1").estimate.minute() == (5, 0, 0, 0)
+
+
+def test_a_blackout_is_no_loss_ratio(box) -> None:
+    box.kill("hq/1-1")
+    box.sample("hq/1-1", LOSSY, 10)
+    assert box.path("hq/1-1").verdicts[0].meets
+
+
+def test_a_decision_about_another_path_does_not_forget_the_one_that_rises(box) -> None:
+    box.kill("hq/1-1")
+    for count in range(1, 6):
+        box.tell(AnswerReturned(FIBRE, count))
+    box.tell(PathMtuChanged(named("hq/1-2"), 1300))
+    silent = {"hq/1-1": None, "hq/1-2": None, "hq/2-1": None, "hq/2-2": None}
+    box.wait(1.1, but=silent)
+    assert box.path("hq/1-1").liveness is Liveness.UP
 
 
 def test_answers_from_before_the_fall_do_not_raise_the_path(box) -> None:

@@ -1,8 +1,9 @@
 import pytest
 
+from appliance.contract.ids import Slot
 from appliance.core.actions import Cause, MoveClass
 from appliance.core.codec import RecordingError, decode_event, encode_event
-from appliance.core.events import DeadlinePassed, IntentChanged
+from appliance.core.events import DeadlinePassed, IntentChanged, UplinkChanged, UplinkFacts
 from appliance.core.replay import replay
 from tests.unit.core.examples import DSL, FIBRE, HQ, VOICE, VOICE_POLICY, intent, policy
 from tests.unit.core.world import World
@@ -103,6 +104,11 @@ def test_a_recording_begins_with_the_intent() -> None:
 def test_what_is_no_event_is_refused_with_the_reason(line: bytes, says: str) -> None:
     with pytest.raises(RecordingError, match=says):
         decode_event(line)
+
+
+def test_what_is_at_its_default_takes_no_room() -> None:
+    line = encode_event(1.5, UplinkChanged(UplinkFacts(Slot(1), has_device=True)))
+    assert line == b'{"now":1.5,"event":"UplinkChanged","facts":{"slot":1,"has_device":true}}'
 
 
 def test_an_intent_survives_the_way_through_text() -> None:

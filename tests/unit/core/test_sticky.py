@@ -3,7 +3,13 @@
 import pytest
 
 from appliance.core.actions import Cause, MoveClass
-from appliance.core.events import IntentChanged, PathsSampled, ProbeOverdue, UplinkChanged
+from appliance.core.events import (
+    IntentChanged,
+    PathMtuChanged,
+    PathsSampled,
+    ProbeOverdue,
+    UplinkChanged,
+)
 from tests.unit.core.box import GOOD, LOSSY, SLOW, Box, named
 from tests.unit.core.examples import (
     DEFAULT,
@@ -234,6 +240,16 @@ def test_a_better_tier_takes_over_as_a_whole() -> None:
     assert b.carrier() == "3-1"
     b.wait(70)
     assert b.moves()[-1] == "recovered 1-1 2-1"
+
+
+def test_the_smallest_carrier_bounds_the_packets() -> None:
+    b = box(voice=SHARED)
+    b.wait(5)
+    b.tell(PathMtuChanged(named("hq/1-1"), 1300))
+    b.tell(PathMtuChanged(named("hq/2-1"), 1380))
+    assert last_move(b).after.mtu == 1300
+    b.kill("hq/1-1")
+    assert last_move(b).after.mtu == 1380
 
 
 # -- configuration ------------------------------------------------------------------------------

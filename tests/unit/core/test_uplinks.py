@@ -175,6 +175,19 @@ def condemn(box: Box) -> None:
     assert not box.state.uplinks[Slot(1)].is_usable
 
 
+def test_a_carrier_that_comes_back_starts_with_a_clean_slate(box) -> None:
+    condemn(box)
+    box.tell(UplinkChanged(facts(1, carrier=False)))
+    box.tell(UplinkChanged(facts(1)))
+    assert box.state.uplinks[Slot(1)].is_usable
+    for name in ("hq/1-1", "shop/1-1", "hq/1-2"):
+        miss(box, name)
+    box.tell(UplinkChanged(facts(1, carrier=False)))
+    box.tell(UplinkChanged(facts(1)))
+    miss(box, "shop/1-2")
+    assert box.state.uplinks[Slot(1)].is_usable
+
+
 def test_a_condemned_uplink_is_acquitted_by_the_first_answer(box) -> None:
     condemn(box)
     actions = box.tell(AnswerReturned(path("hq", 1, 1), 1))
@@ -268,7 +281,7 @@ def test_chance_condemns_no_uplink_of_a_hub() -> None:
     """More paths give chance more opportunities, so it takes more probes."""
     box = hub(200)
     for n in range(6):
-        miss(box, f"s{n}/1-1", 0.001)
+        miss(box, f"s{n}/1-1", 0.003)
     assert box.state.uplinks[Slot(1)].is_usable
     for n in range(6, 14):
         miss(box, f"s{n}/1-1", 0.001)

@@ -95,6 +95,22 @@ def test_the_way_back_has_a_margin() -> None:
     assert cleared.since > since
 
 
+def test_a_delay_is_over_when_the_last_answers_are_all_better() -> None:
+    judge_ = Judge(Sla(delay_us=60_000))
+    judge_.sample(SLOW, 20)
+    assert judge_.sample(GOOD, 1).violated is Limit.DELAY
+    assert judge_.sample(GOOD, 1).meets  # though the smoothed delay is still above
+
+
+def test_worse_is_not_newer() -> None:
+    judge_ = Judge(Sla(delay_us=60_000))
+    first = judge_.sample(SLOW, 5)
+    worse = GOOD._replace(delay_us=400_000, delay_min_us=390_000, delay_max_us=410_000)
+    second = judge_.sample(worse, 20)
+    assert second.severity > first.severity
+    assert second.since == first.since
+
+
 def test_jitter_is_the_worse_directions() -> None:
     judge_ = Judge(Sla(jitter_us=10_000))
     judge_.sample(GOOD, 10)

@@ -315,6 +315,7 @@ class World:
 
     def _verify(self, action: VerifyPath) -> None:
         session = self.sessions[action.path]
+        session.sender.suspect()
         self._probe(session)
         for step in range(1, BURST):
             self._at(self.now + step * BURST_GAP_S, lambda: self._probe(session))
