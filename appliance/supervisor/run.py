@@ -34,11 +34,11 @@ from appliance.supervisor.notify import Notifier
 from appliance.supervisor.reconciler import NotInForceError
 from appliance.supervisor.source import Source
 from appliance.telemetry.recorder import Recorder
+from appliance.telemetry.segments import RECORDER_DIRECTORY
 
 log = logging.getLogger(__name__)
 
 LAST_GOOD = "last-good.yaml"
-RECORDINGS = "recordings"
 RUN = "run"  # what lives as long as the boot: leases, process records
 FAILED = 1
 
@@ -120,7 +120,7 @@ class Life:
         self._monitor = Monitor(self._kernel.ports)
         self._box = Box(settings, self._kernel, self._monitor, run_directory)
         self._notifier = Notifier()
-        recordings = state / RECORDINGS
+        recordings = state / RECORDER_DIRECTORY
         self._recorder = Recorder(recordings, os.urandom(4).hex(), encode_event, self._recording)
         self._source = Source(self._box, self._recorder, recordings, told, self.reload)
         self._reloading = asyncio.Lock()
