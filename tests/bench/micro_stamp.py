@@ -16,7 +16,6 @@ from time import perf_counter_ns
 from appliance.stamp.reflector import SessionReflector
 from appliance.stamp.sender import SessionSender
 from appliance.stamp.tlv import encode_direct_measurement
-from appliance.stamp.window import Sample, Window
 
 START_NS = 1_700_000_000_000_000_000
 INTERVAL_NS = 20_000_000
@@ -24,7 +23,7 @@ DELAY_NS = 10_000_000  # one way
 SOURCE = ("2001:db8::1", 40000, 0, 0)
 ENDLESS = 1_000_000_000  # a rate that no benchmark reaches
 KINDS = ("plain", "authenticated", "measured")  # the last: with a Direct Measurement TLV
-CHAIN = ("probe", "reflect", "receive", "deadlines", "take_sample", "window_add", "window_total")
+CHAIN = ("probe", "reflect", "receive", "deadlines", "take_sample")
 ROUNDS = 2_000  # of a count; a timing takes ten times as many
 
 
@@ -43,9 +42,7 @@ class Rig:
             total_burst=ENDLESS,
             counters_of=lambda _source, _ssid: (1, 2),
         )
-        self.window = Window(3.0)
         self.packet = b""
-        self.sample = Sample()
 
     def probe(self, now_ns: int) -> None:
         self.packet = self.sender.probe(now_ns, tlvs=self.tlvs)
@@ -65,13 +62,7 @@ class Rig:
         self.sender.handle_timer(now_ns)
 
     def take_sample(self, now_ns: int) -> None:
-        self.sample = self.sender.take_sample(now_ns) or self.sample
-
-    def window_add(self, now_ns: int) -> None:
-        self.window.add(self.sample, now_ns * 1e-9)
-
-    def window_total(self, now_ns: int) -> None:
-        self.window.total(now_ns * 1e-9)
+        self.sender.take_sample(now_ns)
 
 
 def run(kind: str, length: int, rounds: int) -> list[int]:
