@@ -99,7 +99,8 @@ class SessionReflector:
         ones. `peer_of` tells from a source address who the sender is: sessions of one peer over
         different planes are told apart by SSID and reported to each other. `counters_of` gives
         (received from, sent to) the sender of a session, by source and SSID, for the Direct
-        Measurement TLV. `dscp` is what the answers will carry.
+        Measurement TLV. `dscp` is what every answer will be sent with, by the caller: the only
+        wish that the Class of Service TLV is granted.
         """
         if min(max_sessions, session_rate, session_burst, total_rate, total_burst) < 1:
             msg = "bounds of a reflector are at least 1"
@@ -246,6 +247,15 @@ class SessionReflector:
         return UNRECOGNIZED
 
     def _fill_class_of_service(self, value: memoryview, traffic_class: int) -> int:
+        """DSCP2 and ECN as they arrived; RP by our policy (RFC 8972 section 4.4).
+
+        The policy permits one DSCP, that of the socket: answers that queue under other marks than
+        the probes would spoil the one measurement that a path has. For any other wish RP is 1, so
+        that the sender does not read the answer's mark as what became of DSCP1. The RFC then wants
+        the answer to carry the DSCP that the probe arrived with. For our own probes that is the
+        same one, and nobody changes it inside a tunnel; a stranger's probe with another mark is
+        answered with ours all the same.
+        """
         if len(value) != CLASS_OF_SERVICE.size:
             return MALFORMED
         wanted = CLASS_OF_SERVICE.unpack(value)[0] >> 10

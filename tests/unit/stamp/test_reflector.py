@@ -277,8 +277,15 @@ def test_class_of_service_tells_the_marks_that_arrived() -> None:
     flags, value = only_tlv(answers(SessionReflector(), packet, traffic_class=0x23))
     assert flags == 0
     assert decode_class_of_service(value) == ClassOfService(46, 8, 3, is_refused=True)
+    assert value == bytes([0b101110_00, 0b1000_11_01, 0, 0])  # RP, of two bits, is 1
     _, value = only_tlv(answers(SessionReflector(dscp=46), packet, traffic_class=0xB8))
     assert decode_class_of_service(value) == ClassOfService(46, 46, 0, is_refused=False)
+
+
+def test_a_mark_that_answers_do_not_carry_is_refused_whatever_arrived() -> None:
+    packet = probe(tlvs=encode_class_of_service(46))
+    _, value = only_tlv(answers(SessionReflector(dscp=48), packet, traffic_class=46 << 2))
+    assert decode_class_of_service(value) == ClassOfService(46, 46, 0, is_refused=True)
 
 
 def test_direct_measurement_is_filled_from_the_counters_of_the_session() -> None:
