@@ -2,6 +2,9 @@
 PYTHON := .venv/bin/python
 BIN := .venv/bin
 SCENARIO ?=
+UPGRADE ?=
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+  $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-check check test test-lab lab lab-image bench demo lock hooks clean
@@ -40,13 +43,11 @@ bench: lab-image ## the benchmarks; results in build/bench and docs/BENCHMARKS.m
 demo: lab-image ## three sites, a brownout, a blackout and the way back
 	@$(PYTHON) -m lab.demo
 
-lock: setup-check ## resolve the dependencies anew, with hashes
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	  --no-header --quiet --upgrade --output-file requirements/run.lock
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-header --quiet --upgrade --output-file requirements/dev.lock
-	printf 'setuptools>=77\n' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
-	  --generate-hashes --no-header --quiet --upgrade --output-file requirements/build.lock
+lock: setup-check ## bring the locks up to pyproject.toml; UPGRADE=1 takes the newest of everything
+	$(LOCK) pyproject.toml --output-file requirements/run.lock
+	$(LOCK) pyproject.toml --extra lab --output-file requirements/lab.lock
+	$(LOCK) pyproject.toml --extra dev --output-file requirements/dev.lock
+	printf 'setuptools>=77\n' | $(LOCK) - --output-file requirements/build.lock
 
 hooks: setup-check ## run `make check` before every commit
 	$(BIN)/pre-commit install

@@ -90,7 +90,7 @@ def image_key() -> str:
     for part in (*PACKAGES, SUITE, PYTHON):
         digest.update(part.encode() + b"\0")
     inputs = [here / name for name in ("image.py", "prune.py", "archive.py")]
-    for path in (REPOSITORY / "requirements" / "run.lock", *inputs):
+    for path in (REPOSITORY / "requirements" / "lab.lock", *inputs):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -120,7 +120,7 @@ def _build(directory: Path) -> None:
         work = Path(scratch)
         work.chmod(0o755)  # mmdebstrap drops its rights while downloading
         wheels = work / "wheels"
-        progress.step("fetching the locked wheels of the product")
+        progress.step("fetching the locked wheels")
         _fetch_wheels(wheels)
         progress.step("installing Debian packages")
         _run_mmdebstrap(work / "root.tar", wheels, progress)
@@ -140,10 +140,10 @@ def _fetch_wheels(target: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-compile", "--target", str(target), "--python-version", PYTHON]
     command += ["--implementation", "cp", "--only-binary=:all:", "--require-hashes"]
-    command += ["-r", str(REPOSITORY / "requirements" / "run.lock")]
+    command += ["-r", str(REPOSITORY / "requirements" / "lab.lock")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        message = f"pip could not fetch the wheels of requirements/run.lock:\n{done.stderr}"
+        message = f"pip could not fetch the wheels of requirements/lab.lock:\n{done.stderr}"
         raise ImageError(message)
 
 
