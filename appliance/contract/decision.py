@@ -79,7 +79,7 @@ class Move:
     cause: MoveCause
     is_voluntary: bool  # the paths left still worked and met the SLA
     reason: str
-    evidence: tuple[Candidate, ...] = ()  # the candidates when it was decided
+    evidence: tuple[Candidate, ...] = ()  # the candidates then; none when very many moved at once
 
 
 @dataclass(frozen=True, slots=True)

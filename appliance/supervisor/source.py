@@ -35,12 +35,13 @@ from appliance.supervisor import report
 from appliance.supervisor.box import Box
 from appliance.supervisor.report import Moment
 from appliance.telemetry.metrics import render_metrics
-from appliance.telemetry.recorder import Recorder
+from appliance.telemetry.recorder import Budget, Recorder
 from appliance.telemetry.recording import read_history
 
 T = TypeVar("T")
 
 FEED_S = 0.5  # how often listeners are told of changed numbers
+EVIDENCE_PER_S = 64.0  # moves; of a thousand at once, a few show what there was to choose from
 
 
 @dataclass(slots=True)
@@ -73,6 +74,8 @@ class Source:
         self._started = clock.monotonic()
         self._since = Since()
         self._own_warnings: dict[tuple[str, str], WarningStatus] = {}
+        self._names: tuple[Intent, report.Names] | None = None
+        self._evidence = Budget(EVIDENCE_PER_S)
         self._shown: Status | None = None
         self.config = config
         self.stage: Stage = "starting"
@@ -126,7 +129,7 @@ class Source:
         return Why(
             class_name,
             site,
-            report.carriers(report.Names(state.intent), held.assignment) if held else (),
+            report.carriers(self._names_of(state.intent), held.assignment) if held else (),
             explained.reason,
             held.cause.value if held and held.cause else None,
             now.unix(held.since) if held else None,
@@ -225,7 +228,7 @@ class Source:
             word = report.uplink_word(uplink)
             if self._since.uplinks.get(slot, ("", 0.0))[0] != word:
                 self._since.uplinks[slot] = (word, now)
-        moves = tuple(self._record(action, state) for action in actions if _is_move(action))
+        moves = tuple(self._record(now, action, state) for action in actions if _is_move(action))
         for action in actions:
             if isinstance(action, DetourPlanes):
                 self._recorder.record_detour(action)
@@ -235,9 +238,14 @@ class Source:
             told = self._warnings(moment) if is_warning else None
             self._publish(Change(moment.wall, moves=moves, warnings=told))
 
-    def _record(self, action: Action, state: State) -> Move:
+    def _record(self, now: float, action: Action, state: State) -> Move:
+        """Tell of a move. Its candidates are dear: when very many move at once, some go without.
+
+        Each keeps the sentence that decided; `why` asks the state, not what was recorded.
+        """
         assert isinstance(action, MoveClass)  # noqa: S101 - by `_is_move`
-        names = report.Names(state.intent)
+        is_told = self._evidence.take(now, 1)
+        names = self._names_of(state.intent)
         move = Move(
             self._now().wall,
             action.class_name,
@@ -247,7 +255,7 @@ class Source:
             action.cause.value,
             action.is_voluntary,
             action.reason,
-            self._candidates(state, action.class_name, action.site),
+            self._candidates(state, action.class_name, action.site) if is_told else (),
         )
         self._recorder.record_move(action, move)
         return move
@@ -255,10 +263,16 @@ class Source:
     def _candidates(
         self, state: State, class_name: ClassName, site: SiteName
     ) -> tuple[Candidate, ...]:
-        names = report.Names(state.intent)
+        names = self._names_of(state.intent)
         return tuple(
             report.candidate(each, names) for each in explain(state, class_name, site).candidates
         )
+
+    def _names_of(self, intent: Intent) -> report.Names:
+        """Made once for an intent: a hub has a thousand peers, and as many moves at once."""
+        if self._names is None or self._names[0] is not intent:
+            self._names = intent, report.Names(intent)
+        return self._names[1]
 
     def _warnings(self, now: Moment) -> tuple[WarningStatus, ...]:
         box = self._box

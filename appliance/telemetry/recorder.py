@@ -65,7 +65,7 @@ class Recorder:
         self._waiting_moves: list[Move] = []
         self._context = Context()
         self._context_taken = Context()  # as it was before the events that wait
-        self._samples = _Budget(SAMPLES_PER_S)
+        self._samples = Budget(SAMPLES_PER_S)
         self._gap = 0  # events left out since the last one kept
         self._dropped = 0
         self._octets = 0
@@ -179,8 +179,8 @@ class _Written(NamedTuple):
     octets: int | None  # on disk, when it was looked at
 
 
-class _Budget:
-    """A token bucket of one second's depth."""
+class Budget:
+    """A token bucket of one second's depth, full at first."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
