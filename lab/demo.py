@@ -21,7 +21,7 @@ from lab.mirror import MirrorError
 from lab.scenario import docstring, find_stories
 
 STORY = Path(__file__).parent / "stories" / "demo.py"
-STATE_STYLES = {"up": "green", "suspect": "yellow", "down": "red"}
+STATE_STYLES = {"up": "green", "suspect": "yellow", "rising": "yellow", "down": "red"}
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ _STYLES = {
     "up": "green",
     "meets the SLA": "green",
     "suspect": "yellow",
+    "rising": "yellow",
     "unhealthy": "yellow",
     "violates the SLA": "yellow",
     "warning": "yellow",

@@ -25,7 +25,7 @@ WORDS: Mapping[Liveness, PathWord] = {
     Liveness.UNKNOWN: "unknown",
     Liveness.UP: "up",
     Liveness.SUSPECT: "suspect",
-    Liveness.RISING: "down",
+    Liveness.RISING: "rising",
     Liveness.DOWN: "down",
 }
 
@@ -102,7 +102,6 @@ def _path(
     recent = estimate.recent()
     uplink = state.uplinks.get(plane.local)
     is_attached = uplink is not None and uplink.is_usable
-    word = WORDS[path.liveness] if is_attached or path.liveness is Liveness.UNKNOWN else "down"
     score = mos(estimate.delay_us, estimate.jitter_us, minute.ratio)
     return PathStatus(
         str(PathId(site, plane)),
@@ -110,7 +109,7 @@ def _path(
         str(plane),
         names.of(PathId(site, plane)),
         plane_device(plane),
-        word,
+        _path_word(path.liveness, is_attached),
         now.unix(path.since),
         round(estimate.delay_us) if is_measured else None,
         round(estimate.jitter_us) if is_measured else None,
@@ -123,6 +122,10 @@ def _path(
         path.interval_s,
         now.age(estimate.at) if is_measured else None,
     )
+
+
+def _path_word(liveness: Liveness, is_attached: bool) -> PathWord:
+    return WORDS[liveness] if is_attached or liveness is Liveness.UNKNOWN else "down"
 
 
 def _ratio(lost: int, sent: int) -> float | None:
@@ -194,13 +197,10 @@ def warnings(state: State, now: Moment) -> tuple[WarningStatus, ...]:
 
 def candidate(view: CandidateView, names: Names) -> Candidate:
     """A path as one class sees it."""
-    word: PathWord = WORDS[view.liveness]
-    if not view.is_attached and view.liveness is not Liveness.UNKNOWN:
-        word = "down"
     return Candidate(
         str(view.path),
         names.of(view.path),
-        word,
+        _path_word(view.liveness, view.is_attached),
         view.verdict,
         view.tier,
         None if view.delay_us is None else round(view.delay_us),

@@ -12,8 +12,9 @@ from appliance.contract.codec import decode, encode
 from appliance.contract.decision import Candidate, Move
 from appliance.contract.problem import Problem
 from appliance.contract.status import ClassStatus, PathStatus, UplinkStatus, WarningStatus
-from appliance.contract.wire import MoveCause, SeverityName
+from appliance.contract.wire import MoveCause, PathState, SeverityName
 from appliance.core.actions import Cause, Severity
+from appliance.core.state import Liveness
 
 WIRE_TYPES = (UplinkStatus, PathStatus, ClassStatus, WarningStatus, Candidate, Move, Problem)
 
@@ -44,3 +45,4 @@ def test_a_value_outside_its_range_is_refused(member: str, value: object) -> Non
 def test_the_words_of_the_wire_are_the_words_of_the_core() -> None:
     assert set(get_args(MoveCause)) == {cause.value for cause in Cause}
     assert set(get_args(SeverityName)) == {severity.value for severity in Severity}
+    assert set(get_args(PathState)) == {liveness.value for liveness in Liveness}

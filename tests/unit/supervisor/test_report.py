@@ -1,0 +1,42 @@
+"""The state in the words of the wire."""
+
+from appliance.core.events import UplinkChanged
+from appliance.core.why import explain
+from appliance.supervisor import report
+from appliance.supervisor.report import Moment
+from tests.unit.core.box import Box
+from tests.unit.core.examples import HQ, VOICE, facts
+
+PATH = "hq/1-1"
+
+
+def _words(box: Box) -> tuple[str, str]:
+    """The state of one path, as `paths` and as `why` tell it."""
+    (path,) = [
+        row for row in report.paths(box.state, Moment(box.now, 0.0), 1420) if row.path == PATH
+    ]
+    names = report.Names(box.state.intent)
+    views = explain(box.state, VOICE, HQ).candidates
+    (candidate,) = [report.candidate(view, names) for view in views if str(view.path) == PATH]
+    return path.state, candidate.state
+
+
+def test_a_path_is_told_as_what_it_is_at_each_stage_of_its_life() -> None:
+    box = Box()
+    assert _words(box) == ("unknown", "unknown")
+    box.wait(3.0)
+    assert _words(box) == ("up", "up")
+    box.kill(PATH)
+    assert _words(box) == ("down", "down")
+    box.wait(10.0, but={PATH: None})
+    box.revive(PATH)
+    assert _words(box) == ("rising", "rising")
+    box.wait(30.0)
+    assert _words(box) == ("up", "up")
+
+
+def test_a_path_whose_uplink_is_detached_is_down_whatever_answered_last() -> None:
+    box = Box()
+    box.wait(3.0)
+    box.tell(UplinkChanged(facts(1, carrier=False)))
+    assert _words(box) == ("down", "down")
