@@ -18,6 +18,7 @@ CAPABILITIES = (
     "sys_chroot",
     "setuid",
     "setgid",
+    "kill",
 )
 
 _PR_SET_MDWE = 65  # prctl(2), since Linux 6.3

@@ -1,4 +1,4 @@
-"""The supervisor as its systemd unit runs it: a user of its own with six capabilities.
+"""The supervisor as its systemd unit runs it: a user of its own with seven capabilities.
 
     [a] --- fibre (static) --- [internet] --- fibre --- [b]
      |
@@ -6,7 +6,8 @@
 
 On [a] the supervisor is confined as by systemd/branchline.service, and this story plays systemd: it
 listens at $NOTIFY_SOCKET. On [b] it runs as root. The tunnels come up, dhcpcd gets a lease and
-outlives its supervisor, and the commands tell people what they may and may not do.
+outlives its supervisor, but not its uplink, and the commands tell people what they may and may not
+do.
 """
 
 import os
@@ -89,6 +90,11 @@ def story_with_the_rights_of_the_unit(lab: Lab) -> None:
         lab.check(_dhcpcd_processes() == before, "which adopts dhcpcd as it is")
         ops = unit.status()["counters"]["ops"]
         lab.check(sum(ops.values()) == 0, f"and has nothing to do in the kernel {ops}")
+        config = fleet.config("a")
+        config["uplinks"] = [row for row in config["uplinks"] if row["name"] != "lte"]
+        unit.write_config(config)
+        unit.command("reload")
+        lab.wait_until(lambda: not _dhcpcd_processes(), 30, "dhcpcd ends with its uplink")
         lab.check(unit.stop() == 0, "it stops with status 0")
         told = _heard(systemd)
         lab.check("STOPPING=1" in told, "systemd heard STOPPING")
