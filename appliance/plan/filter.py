@@ -129,10 +129,7 @@ def _forward(has_planes: bool) -> Iterator[str]:
     if has_planes:
         inside = "iifname @inside oifname @inside"
         yield f"  ct state established {inside} meta l4proto {{ tcp, udp }} flow add @fast"
-    yield "  ct state vmap { established : accept, related : accept }"
-    # Among ourselves an invalid packet is let through: conntrack does not see what the fast path
-    # carries, so after a move it may take an honest flow for one. Untranslated it must not get out.
-    yield "  ct state invalid oifname @uplinks drop"
+    yield "  ct state vmap { established : accept, related : accept, invalid : drop }"
     yield "  iifname @lans accept"
     yield "  iifname @planes oifname @inside accept"
     yield "}"
