@@ -98,10 +98,20 @@ class Direction:
         self._installed = False
         self._apply()
 
+    def prepare(self) -> None:
+        """Set up what impairs, though there is nothing to impair yet: the next change is quick."""
+        if not self._installed:
+            self._install()
+
     def _apply(self) -> None:
-        effective = dataclasses.replace(self.line, loss=1.0) if self._is_cut else self.line
-        if effective.is_clean and not self._installed:
-            return
+        if not self._effective.is_clean or self._installed:
+            self._install()
+
+    @property
+    def _effective(self) -> Line:
+        return dataclasses.replace(self.line, loss=1.0) if self._is_cut else self.line
+
+    def _install(self) -> None:
         commands = []
         if self._ifb is not None and not self._installed:
             if not self._has_ifb:
@@ -116,7 +126,9 @@ class Direction:
         # every change draws a new random sequence, the same one in every run
         seed = zlib.crc32(f"{self._seed} {target} {self._changes}".encode())
         self._changes += 1
-        commands.append(f"qdisc replace dev {target} root handle 1: netem {effective.netem(seed)}")
+        commands.append(
+            f"qdisc replace dev {target} root handle 1: netem {self._effective.netem(seed)}"
+        )
         self._router.tc(*commands)
         self._installed = True
 

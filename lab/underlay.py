@@ -142,6 +142,7 @@ class Uplink:
 
     def cut(self) -> None:
         """Drop everything in both directions, silently. The carrier stays."""
+        self.up.prepare()  # or the answers would be missed long before the packets are
         self.down.cut()
         self.up.cut()
 
