@@ -217,19 +217,34 @@ def history(
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only what is outstanding; nothing is applied.")
 @click.option("--config", type=config_file, help="The plan of this file instead.")
+@click.option("--offline", is_flag=True, help="Ask no supervisor: go by the file alone.")
 @as_json
 @pass_context
 @asking
-def plan(context: Context, config: Path | None, *, dry_run: bool, is_json: bool) -> None:
+def plan(
+    context: Context, config: Path | None, *, dry_run: bool, offline: bool, is_json: bool
+) -> None:
     """Everything that Branchline owns in the kernel, as ip, wg, nft and sysctl commands.
 
     It changes nothing. With --config it shows what another configuration would be; with --dry-run
-    too, what putting it in force would do.
+    too, what putting it in force would do. The running supervisor is asked, for it knows leases,
+    keys and measurements; --offline does without it, on any machine, and says what it assumes.
     """
-    if config is None:
+    if offline:
+        if dry_run:
+            wrong = "--dry-run compares with the kernel, which --offline does not ask"
+            raise click.UsageError(wrong)
+        from appliance.cli.offline import plan_of_file
+
+        answer = plan_of_file(config or DEFAULT_CONFIG)
+    elif config is None:
         answer = context.client.get("plan", dry_run=dry_run)
     else:
-        answer = context.client.post("plan", config=_read(config), dry_run=dry_run)
+        try:
+            answer = context.client.post("plan", config=_read(config), dry_run=dry_run)
+        except Unreachable as error:
+            alone = f"Or go by the file alone: branchline plan --config {config} --offline"
+            fail(str(error), alone, UNREACHABLE)
     if is_json:
         return print_json(answer)
     for command in answer["commands"]:

@@ -1,4 +1,4 @@
-"""Commands that do their work here, without a supervisor: validate, diagnostics, replay."""
+"""Commands that ask no supervisor: validate, diagnostics, replay, plan --offline."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,10 +14,12 @@ from appliance.api.problems import config_problems
 from appliance.cli import replayed
 from appliance.cli.client import Client, Refused, Unreachable
 from appliance.cli.main import REFUSED, fail, print_json
+from appliance.cli.planned import assumptions, plan_alone
 from appliance.config.errors import ConfigError
 from appliance.config.intent import Intent, paths
 from appliance.config.load import load_config
 from appliance.contract.codec import encode
+from appliance.contract.status import PlanText
 from appliance.core.codec import RecordingError
 from appliance.telemetry.diagnostics import collect, write_bundle
 from appliance.telemetry.recording import NotARecording, open_recording
@@ -62,6 +65,17 @@ def _summary(intent: Intent) -> str:
 def _names(names: list[str]) -> str:
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return (", ".join(names[:8]) or "none") + more
+
+
+def plan_of_file(file: Path) -> Any:
+    """The plan of a configuration, as the API would tell it; what it assumes is printed."""
+    try:
+        intent = load_config(file)
+    except ConfigError as error:
+        fail(str(error), "Mend the file and try again.")
+    for assumed in assumptions(intent):
+        click.echo(f"# assumed: {assumed}", err=True)
+    return json.loads(encode(PlanText(plan_alone(intent), is_dry_run=False)))
 
 
 def make_bundle(
