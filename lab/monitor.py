@@ -42,7 +42,8 @@ class KernelMonitor:
             if match:
                 at = datetime.fromisoformat(match[1]).timestamp()
             text = match[2] if match else line.strip()
-            if text and at >= since and all(word in text for word in words):
+            is_told = at > 0  # before the first notice, `ip` complains of namespaces it cannot name
+            if is_told and text and at >= since and all(word in text for word in words):
                 found.append(Notice(at, text))
         return found
 
