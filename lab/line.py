@@ -70,10 +70,6 @@ class Direction:
         self._is_cut = False
         self.line = Line()
 
-    @property
-    def is_cut(self) -> bool:
-        return self._is_cut
-
     def set(self, line: Line) -> None:
         """Replace every property of this direction. Packets on their way keep their old fate."""
         self.line = line

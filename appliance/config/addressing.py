@@ -21,7 +21,6 @@ from appliance.contract.ids import Plane, SiteId, Slot
 ROUTE_PROTOCOL = 177  # of routes, nexthops, rules and addresses; free in iproute2's rt_protos
 DEVICE_PREFIX = "bl-"
 NFT_TABLE = "branchline"
-MARK_MASK = 0xFF000000
 CLASS_MARK_MASK = 0xF0000000
 UPLINK_MARK_MASK = 0x0F000000
 TABLE_BASE = 0xB1000000  # route table ids TABLE_BASE .. TABLE_BASE + 0xffff

@@ -1,60 +1,40 @@
 """Voice quality of a path as a mean opinion score, by the E-model of ITU-T G.107.
 
-It computes and decides nothing. The default codec is G.711 with packet loss concealment.
+It computes and decides nothing. The codec is G.711 with packet loss concealment.
 """
-
-from typing import NamedTuple
 
 R_BEST = 93.2  # the rating left by G.107's default values for everything we do not measure
 DELAY_KNEE_MS = 177.3
 JITTER_BUFFER = 2  # a receiver waits for about this many times the jitter ...
 PACKETIZATION_MS = 10.0  # ... and a sender until its packet of speech is full
 MOS_BEST = 4.5
+ROBUSTNESS = 25.1  # Bpl of the codec against independent losses (ITU-T G.113 appendix I); Ie is 0
 
 
-class Codec(NamedTuple):
-    """How a codec suffers from loss (ITU-T G.113 appendix I)."""
-
-    impairment: float  # Ie
-    robustness: float  # Bpl
-
-
-G711_PLC = Codec(0.0, 25.1)
-G729A = Codec(11.0, 19.0)
-
-
-def mos(
-    delay_us: float,
-    jitter_us: float,
-    loss_ratio: float,
-    codec: Codec = G711_PLC,
-    burst: float = 1.0,
-) -> float:
+def mos(delay_us: float, jitter_us: float, loss_ratio: float) -> float:
     """Mean opinion score, 1..4.5, of speech over a path.
 
     `delay_us` is two-way (half of it is taken as one-way, since clocks are not shared),
-    `jitter_us` the worse direction's, `burst` the BurstR of G.107 (1 for independent losses).
+    `jitter_us` the worse direction's.
     """
     one_way_ms = delay_us / 2000 + JITTER_BUFFER * jitter_us / 1000 + PACKETIZATION_MS
     percent = 100 * loss_ratio
-    suffered = codec.impairment
-    if percent > 0:
-        suffered += (95 - codec.impairment) * percent / (percent / burst + codec.robustness)
+    suffered = 95 * percent / (percent + ROBUSTNESS)
     return _score(R_BEST - _delay_impairment(one_way_ms) - suffered)
 
 
-def loss_at(limit: float, delay_us: float, codec: Codec = G711_PLC) -> float:
+def loss_at(limit: float, delay_us: float) -> float:
     """The loss ratio, 0..1, at which speech over a path of this two-way delay falls to `limit`.
 
     0 when the delay alone is too much. A MOS limit is judged as this limit on loss, so that a few
     lost packets say as little against a score as they say against a ratio.
     """
     least, most = 0.0, 1.0
-    if mos(delay_us, 0, least, codec) <= limit:
+    if mos(delay_us, 0, least) <= limit:
         return 0.0
     for _ in range(40):  # the score falls steadily with loss: halve until the digits end
         middle = (least + most) / 2
-        if mos(delay_us, 0, middle, codec) > limit:
+        if mos(delay_us, 0, middle) > limit:
             least = middle
         else:
             most = middle

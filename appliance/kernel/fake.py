@@ -98,13 +98,6 @@ class FakeKernel:
         """Take one object of ours away as a person would, with everything that goes with it."""
         self._remove(key)
 
-    def add_device(self, name: str) -> None:
-        self.links[name] = Link(is_up=False)
-
-    def remove_device(self, name: str) -> None:
-        del self.links[name]
-        self._cascade_device(name)
-
     # The kernel's own behaviour.
 
     def _shared(self, key: Key) -> Item | None:

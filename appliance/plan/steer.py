@@ -146,11 +146,6 @@ class Steerer:
         return Route(nexthop=hop, source=source, mtu=mtu or DEVICE_MTU)
 
 
-def steering_ops(intent: Intent, before: Steering, after: Steering) -> tuple[Op, ...]:
-    """What a change of steering alone takes. Who moves often keeps a `Steerer`."""
-    return Steerer(intent).ops(before, after)
-
-
 def site_prefixes(peer: Peer) -> tuple[tuple[str, int], ...]:
     """Each prefix behind a site as text, with its family."""
     return tuple((str(prefix), prefix.version) for prefix in peer.prefixes)

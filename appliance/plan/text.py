@@ -4,7 +4,6 @@ For logs, `plan --dry-run` and golden tests; nothing runs these commands. Secret
 a plan has none.
 """
 
-from collections.abc import Iterable
 from typing import assert_never
 
 from appliance.config.addressing import ROUTE_PROTOCOL
@@ -32,13 +31,8 @@ from appliance.plan.plan import (
 _TABLES = {254: "main", 255: "local", 253: "default"}
 
 
-def render_ops(ops: Iterable[Op], *, full: bool = False) -> str:
-    """One command a line. With `full`, an nftables table is written out instead of named."""
-    return "".join(f"{render_op(op, full=full)}\n" for op in ops)
-
-
 def render_op(op: Op, *, full: bool = False) -> str:
-    """One operation as a command."""
+    """One operation as a command. With `full`, an nftables table is written out and not named."""
     match op:
         case Delete(key, item):
             return _delete(key, item)

@@ -37,7 +37,7 @@ from appliance.plan.plan import (
     Rule,
     Sysctl,
 )
-from appliance.plan.steer import steering_ops
+from appliance.plan.steer import Steerer
 from tests.unit.plan import examples as ex
 
 
@@ -322,7 +322,7 @@ async def check_moves_and_detours_take_the_fast_path(world: World) -> None:
     del moved[ex.DEFAULT, ex.BRANCH_B]
     dead = {Plane(Slot(1), Slot(r)): Plane(Slot(2), Slot(r)) for r in (1, 2)}
     for after in (Steering(moved, dead), Steering(moved), before):
-        world.kernel.steer(steering_ops(ex.BRANCH, before, after))
+        world.kernel.steer(Steerer(ex.BRANCH).ops(before, after))
         assert await is_met(world, branch_plan(world, after))
         before = after
 

@@ -27,7 +27,7 @@ from appliance.plan.plan import (
     Route,
     Rule,
 )
-from appliance.plan.steer import steering_ops
+from appliance.plan.steer import Steerer
 from tests.unit.plan import examples as ex
 
 PATHS = {
@@ -149,7 +149,7 @@ def _defaults(objects, prefix):
 def test_the_fast_path_is_what_a_whole_diff_would_do(seen_facts, before, after):
     old = compile_plan(ex.BRANCH, seen_facts, before, ex.KEY_A)
     new = compile_plan(ex.BRANCH, seen_facts, after, ex.KEY_A)
-    fast = steering_ops(ex.BRANCH, before, after)
+    fast = Steerer(ex.BRANCH).ops(before, after)
     whole = diff(new, old)
     assert len(fast) == len(whole)
     assert set(fast) == set(whole)
@@ -162,7 +162,7 @@ def test_a_move_never_leaves_a_route_out(before, after):
     new = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, after, ex.KEY_A)
     both = {k for k in old if k.kind is Kind.ROUTE} & set(new)
     kernel = a_kernel(old)
-    for op in steering_ops(ex.BRANCH, before, after):
+    for op in Steerer(ex.BRANCH).ops(before, after):
         kernel.steer([op])
         assert both <= set(kernel.owned)
 

@@ -3,6 +3,7 @@
 To accept a change: `python -m tests.unit.plan.test_text`, then read the difference.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,38 +11,42 @@ import pytest
 from appliance.core.steering import Steering
 from appliance.plan.compile import compile_plan
 from appliance.plan.diff import diff
-from appliance.plan.plan import Add, Change, Delete, Key, Kind, Rule
-from appliance.plan.steer import steering_ops
-from appliance.plan.text import render_op, render_ops
+from appliance.plan.plan import Add, Change, Delete, Key, Kind, Op, Rule
+from appliance.plan.steer import Steerer
+from appliance.plan.text import render_op
 from tests.unit.plan import examples as ex
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def rendered(ops: Iterable[Op], *, full: bool = False) -> str:
+    return "".join(f"{render_op(op, full=full)}\n" for op in ops)
 
 
 def branch() -> str:
     plan = compile_plan(
         ex.BRANCH, ex.BRANCH_FACTS, ex.BRANCH_STEERING, ex.KEY_A, preshared=ex.PRESHARED
     )
-    return render_ops(diff(plan, {}), full=True)
+    return rendered(diff(plan, {}), full=True)
 
 
 def gateway() -> str:
     intent = ex.gateway(2)
     plan = compile_plan(intent, ex.attached(intent), ex.first_paths(intent), ex.KEY_HQ)
-    return render_ops(diff(plan, {}), full=True)
+    return rendered(diff(plan, {}), full=True)
 
 
 def teardown() -> str:
     intent = ex.gateway(1)
     plan = compile_plan(intent, ex.attached(intent), ex.first_paths(intent), ex.KEY_HQ)
-    return render_ops(diff({}, plan))
+    return rendered(diff({}, plan))
 
 
 def move() -> str:
     after = dict(ex.BRANCH_STEERING.assignments)
     after[ex.VOICE, ex.HQ] = ex.carried(ex.path("hq", 2, 1))
     after[ex.VOICE, ex.BRANCH_B] = ex.carried(ex.path("branch-b", 2, 1))
-    return render_ops(steering_ops(ex.BRANCH, ex.BRANCH_STEERING, Steering(after)))
+    return rendered(Steerer(ex.BRANCH).ops(ex.BRANCH_STEERING, Steering(after)))
 
 
 CASES = {"branch": branch, "gateway": gateway, "teardown": teardown, "move": move}
