@@ -62,11 +62,11 @@ def _words(*words: str) -> WithJsonSchema:
     return _json(type="string", enum=list(words))
 
 
-parse_interval = scalars.duration_between("10 ms", "10 s")
-parse_limit = scalars.duration_between("100 us", "10 s")
-parse_hold = scalars.duration_between("1 s", "60 min")
+parse_interval = scalars.between(scalars.parse_duration, "10 ms", "10 s")
+parse_limit = scalars.between(scalars.parse_duration, "100 us", "10 s")
+parse_hold = scalars.between(scalars.parse_duration, "1 s", "60 min")
 # A limit of 0 % could not be told from bad luck, and one above 50 % is no service.
-parse_loss = scalars.ratio_between("0.01 %", "50 %")
+parse_loss = scalars.between(scalars.parse_ratio, "0.01 %", "50 %")
 
 _DURATION = _json(type="string", pattern=scalars.DURATION_PATTERN)
 _RATIO = _json(type="string", pattern=scalars.RATIO_PATTERN)

@@ -42,6 +42,7 @@ DSCP |= {f"cs{n}": 8 * n for n in range(8)}
 DSCP |= {f"af{c}{drop}": 8 * c + 2 * drop for c in range(1, 5) for drop in range(1, 4)}
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_Quantity = TypeVar("_Quantity", int, float)
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -108,30 +109,19 @@ def parse_ratio(value: object) -> float:
     return float(Decimal(match[1]) / 100)
 
 
-def duration_between(low: str, high: str) -> Callable[[object], int]:
-    """A parser of durations, in microseconds, that refuses what is out of these bounds."""
-    least, most = parse_duration(low), parse_duration(high)
+def between(
+    parse: Callable[[object], _Quantity], low: str, high: str
+) -> Callable[[object], _Quantity]:
+    """A parser of quantities that refuses what is out of these bounds, given as texts."""
+    least, most = parse(low), parse(high)
 
-    def parse(value: object) -> int:
-        us = parse_duration(value)
-        if not least <= us <= most:
+    def parse_within(value: object) -> _Quantity:
+        quantity = parse(value)
+        if not least <= quantity <= most:
             raise Malformed(value, "is out of range", f"from {low} to {high}")
-        return us
+        return quantity
 
-    return parse
-
-
-def ratio_between(low: str, high: str) -> Callable[[object], float]:
-    """A parser of percentages, as ratios 0..1, that refuses what is out of these bounds."""
-    least, most = parse_ratio(low), parse_ratio(high)
-
-    def parse(value: object) -> float:
-        ratio = parse_ratio(value)
-        if not least <= ratio <= most:
-            raise Malformed(value, "is out of range", f"from {low} to {high}")
-        return ratio
-
-    return parse
+    return parse_within
 
 
 def choice_of(words: type[_Choice]) -> Callable[[object], _Choice]:

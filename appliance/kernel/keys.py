@@ -49,7 +49,7 @@ def load_keys(intent: Intent, own: Path, beside: Path) -> Keys:
     preshared: dict[str, bytes] = {}
     for peer in intent.peers:
         if peer.preshared_key_file is not None:
-            key = _preshared_key(beside / peer.preshared_key_file)
+            key = _shared_key(beside / peer.preshared_key_file, "both sites")
             digests[peer.name] = digest(key)
             preshared[digest(key)] = key
     public = b64encode(crypto_scalarmult_base(private)).decode()
@@ -58,11 +58,7 @@ def load_keys(intent: Intent, own: Path, beside: Path) -> Keys:
 
 def load_probe_key(path: Path) -> bytes:
     """The fleet's key for authenticated probes (RFC 8762 section 4.4). Raises KeyFileError."""
-    try:
-        return _read_key(path)
-    except FileNotFoundError:
-        message = f"no key file {path}: make one with `wg genpsk` and give it to every site"
-        raise KeyFileError(message) from None
+    return _shared_key(path, "every site")
 
 
 def digest(preshared: bytes) -> str:
@@ -84,11 +80,11 @@ def _private_key(path: Path) -> bytes:
     return bytes(key)
 
 
-def _preshared_key(path: Path) -> bytes:
+def _shared_key(path: Path, whom: str) -> bytes:
     try:
         return _read_key(path)
     except FileNotFoundError:
-        message = f"no key file {path}: make one with `wg genpsk` and give it to both sites"
+        message = f"no key file {path}: make one with `wg genpsk` and give it to {whom}"
         raise KeyFileError(message) from None
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +19,6 @@ from tests.unit.api.scripted import MOVE, NOW, PLAN, REFUSED, STATUS, WHY, Scrip
 
 CONFIG = (Path(__file__).parents[3] / "examples" / "branch.yaml").read_bytes()
 YAML = {"Content_Type": "application/yaml"}
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource()
-
-
-@pytest.fixture
-def server(source: ScriptedSource, tmp_path: Path) -> Iterator[Server]:
-    with running(source, tmp_path) as server:
-        yield server
 
 
 def _is_problem(answer: Answer, kind: str) -> bool:

@@ -55,17 +55,6 @@ class Listener:
 
 
 @pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource()
-
-
-@pytest.fixture
-def server(source: ScriptedSource, tmp_path: Path) -> Iterator[Server]:
-    with running(source, tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
 def listener(server: Server) -> Iterator[Listener]:
     listener = Listener(server)
     yield listener

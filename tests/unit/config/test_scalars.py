@@ -17,8 +17,8 @@ class Colour(StrEnum):
 
 
 parse_colour = scalars.choice_of(Colour)
-parse_interval = scalars.duration_between("10 ms", "10 s")
-parse_loss = scalars.ratio_between("0.01 %", "50 %")
+parse_interval = scalars.between(scalars.parse_duration, "10 ms", "10 s")
+parse_loss = scalars.between(scalars.parse_ratio, "0.01 %", "50 %")
 
 
 @pytest.mark.parametrize(
