@@ -1,4 +1,4 @@
-"""docs/OPERATIONS.md and docs/ERRORS.md against the code: each names what the other has."""
+"""What the documents say against the code: each names what the other has."""
 
 import ast
 import re
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from appliance.cli.main import main
+from appliance.api.problems import PROBLEM_KINDS
+from appliance.cli.main import UNREACHABLE, main
 from appliance.config.addressing import (
     DEVICE_PREFIX,
     NFT_TABLE,
@@ -37,18 +39,48 @@ def test_every_command_that_is_explained_exists() -> None:
     assert named <= set(main.commands)
 
 
+def test_every_command_asks_the_supervisor_but_those_that_are_said_not_to(tmp_path: Path) -> None:
+    sentence = OPERATIONS.partition("All commands but ")[2].partition(" ask the running")[0]
+    alone = set(re.findall(r"`([a-z]+)`", sentence))
+    assert alone < set(main.commands)
+    for name in set(main.commands) - alone:
+        words = ["x" for each in main.commands[name].params if isinstance(each, click.Argument)]
+        result = CliRunner().invoke(main, ["--state-dir", str(tmp_path), name, *words])
+        assert result.exit_code == UNREACHABLE, name
+
+
+def test_what_status_prints_is_what_it_prints() -> None:
+    shown = OPERATIONS.partition("### `branchline status")[2].split("```")[1].splitlines()
+    printed = (ROOT / "tests" / "golden" / "cli_status.txt").read_text().splitlines()
+    assert [line for line in shown if line and line not in (*printed, "...")] == []
+
+
+def test_the_error_that_the_manual_of_the_configuration_shows_is_printed(tmp_path: Path) -> None:
+    manual = (ROOT / "docs" / "CONFIGURATION.md").read_text()
+    text = (ROOT / "examples" / "branch.yaml").read_text()
+    file = tmp_path / "branch.yaml"
+    file.write_text(text.replace("gateway: [203.0.113.1,", "gateway: [203.0.113.99,"))
+    result = CliRunner().invoke(main, ["validate", str(file)])
+    assert f"    {result.stderr.splitlines()[0].removeprefix(f'{tmp_path}/')}\n" in manual
+
+
 def _warning_codes() -> set[str]:
-    """The first argument of every call of a function `warn`, and of every WarningStatus."""
+    """The first argument of every call of a function `warn`, and of every WarningStatus.
+
+    It is said where it is raised; who only passes one on calls it `code`.
+    """
     found = set()
     for path in (ROOT / "appliance").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
                 first = node.args[0]
-                if name in ("warn", "WarningStatus", "RaiseWarning") and isinstance(
-                    first, ast.Constant
-                ):
-                    found.add(str(first.value))
+                if name in ("warn", "WarningStatus", "RaiseWarning"):
+                    if isinstance(first, ast.Constant):
+                        found.add(str(first.value))
+                    else:
+                        assert isinstance(first, ast.Name), (path, node.lineno)
+                        assert first.id == "code", (path, node.lineno)
     return found
 
 
@@ -57,6 +89,24 @@ def test_every_warning_is_explained() -> None:
     explained = set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE))
     assert explained == _warning_codes()
     assert "sla-unmet" in explained
+    assert explained == explained & set(re.findall(r"`([a-z-]+)`", ERRORS))
+
+
+def test_every_problem_of_the_api_is_listed() -> None:
+    section = ERRORS.partition("## What the API answers")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \| (.+) \| (.+) \|$", section, re.MULTILINE)
+    assert rows == [
+        (kind, str(each.status), each.title, each.next_step) for kind, each in PROBLEM_KINDS.items()
+    ]
+
+
+def test_every_problem_of_the_api_is_answered_by_somebody() -> None:
+    code = "".join(
+        path.read_text()
+        for path in (ROOT / "appliance" / "api").glob("*.py")
+        if path.name not in ("problems.py", "openapi.py", "routes.py")
+    )
+    assert [kind for kind in PROBLEM_KINDS if f"Kind.{kind.name}" not in code] == []
 
 
 def test_every_metric_that_is_named_exists() -> None:

@@ -68,9 +68,9 @@ def test_preshared_keys_are_known_by_digest(tmp_path):
 
 
 def test_a_missing_preshared_key_is_said(tmp_path):
-    with pytest.raises(KeyFileError, match="wg genpsk. and give it to both sites"):
+    with pytest.raises(KeyFileError, match=r"wg genpsk. and give it to both sites"):
         load_keys(ex.BRANCH, tmp_path, tmp_path)
-    with pytest.raises(KeyFileError, match="wg genpsk. and give it to every site"):
+    with pytest.raises(KeyFileError, match=r"wg genpsk. and give it to every site"):
         load_probe_key(tmp_path / "stamp.key")
 
 
