@@ -136,15 +136,26 @@ def forgive(draft: Draft) -> None:
 
 
 def _stand_in(draft: Draft) -> None:
-    """Point the planes of dead uplinks, and those they stood in for, at the best other one."""
-    spare = next((slot for slot in draft.layout.spares if draft.is_usable(slot)), None)
+    """Point the planes of dead uplinks, and those they stood in for, at the best other one.
+
+    One over which something answers goes first. When nothing answers anywhere, it may well be the
+    far end that says nothing: only an uplink that the kernel calls dead is left for a silent one.
+    """
+    usable = [slot for slot in draft.layout.spares if draft.is_usable(slot)]
+    spare = next((slot for slot in usable if _answers(draft, slot)), None)
+    is_proven = spare is not None
     if spare is None:
-        return
+        if not usable:
+            return
+        spare = usable[0]
     carried = {plane.local for _, planes in draft.carrying() for plane in planes}
     reasons_of = []
     wanted: dict[Plane, Plane] = {}
     for slot in draft.layout.uplinks:
         if slot not in carried or draft.is_usable(slot):
+            continue
+        facts = draft.uplinks[slot].facts
+        if not is_proven and facts is not None and facts.is_attached:
             continue
         for remote in draft.layout.remote_slots:
             plane, other = Plane(slot, remote), Plane(spare, remote)

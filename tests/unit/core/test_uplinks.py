@@ -169,6 +169,23 @@ def test_a_far_end_that_dies_is_not_taken_for_all_uplinks_dying() -> None:
     assert list(box.warnings) == ["no-path hq"]
 
 
+def test_no_uplink_without_any_answer_stands_in_for_a_silent_one() -> None:
+    """The far end may have fallen silent; and what is known to be dead is worse in any case."""
+    box = Box(intent())
+    box.wait(5)
+    box.kill("hq/1-1", "hq/1-2")
+    assert box.carrier() == "2-1"
+    box.wait(4, but={"hq/1-1": None, "hq/1-2": None})
+    for _ in range(3):
+        for name in ("hq/2-1", "hq/2-2"):
+            miss(box, name)
+    assert not box.state.uplinks[Slot(2)].is_usable
+    assert detours(box) == {}
+    assert box.carrier() == "2-1"
+    box.tell(UplinkChanged(facts(2, carrier=False)))
+    assert detours(box) == {"2-1": "1-1", "2-2": "1-2"}  # this one is dead for certain
+
+
 def condemn(box: Box) -> None:
     for name in ("hq/1-1", "shop/1-1", "hq/1-2", "shop/1-2"):
         miss(box, name)
