@@ -34,10 +34,13 @@ class MissingFeature:
 
 
 async def missing_features() -> tuple[MissingFeature, ...]:
-    """Everything that is missing; empty on a box that can do it all. Needs CAP_NET_ADMIN."""
+    """What is missing; empty on a box that can do it all. Needs CAP_NET_ADMIN.
+
+    What can only be tried with something that is missing itself is not judged, and not told.
+    """
     netlink = Netlink(socket.NETLINK_ROUTE)
     try:
-        found = [feature for feature, is_there in _rtnetlink(netlink) if not is_there]
+        found = _rtnetlink(netlink)
     finally:
         netlink.close()
     if read_sysctl("net/ipv6/conf/all/forwarding") is None:
@@ -46,15 +49,12 @@ async def missing_features() -> tuple[MissingFeature, ...]:
     return tuple(found)
 
 
-def _rtnetlink(netlink: Netlink) -> list[tuple[MissingFeature, bool]]:
+def _rtnetlink(netlink: Netlink) -> list[MissingFeature]:
     key = Key(Kind.DEVICE, (_DEVICE,))
     address = Key(Kind.ADDRESS, (_DEVICE, "fd00::1/128"))
     hop, route = Key(Kind.NEXTHOP, (_HOP,)), Key(Kind.ROUTE, (_TABLE, "fd00::/64", 100))
-    tries: list[tuple[MissingFeature, Callable[[], bool]]] = [
-        (
-            MissingFeature("WireGuard", f"{_KERNEL} CONFIG_WIREGUARD, or: modprobe wireguard"),
-            lambda: _can(netlink, key, Device("wireguard", 1420)) and _undo(netlink, key),
-        ),
+    wireguard = MissingFeature("WireGuard", f"{_KERNEL} CONFIG_WIREGUARD, or: modprobe wireguard")
+    on_each_other: list[tuple[MissingFeature, Callable[[], bool]]] = [
         (
             MissingFeature("dummy devices", f"{_KERNEL} CONFIG_DUMMY, or: modprobe dummy"),
             lambda: _can(netlink, key, Device("dummy", 1500)),
@@ -77,7 +77,13 @@ def _rtnetlink(netlink: Netlink) -> list[tuple[MissingFeature, bool]]:
     ]
     _undo(netlink, key)
     try:
-        return [(feature, is_there()) for feature, is_there in tries]
+        missing = [] if _can(netlink, key, Device("wireguard", 1420)) else [wireguard]
+        _undo(netlink, key)
+        for feature, is_there in on_each_other:
+            if not is_there():
+                missing.append(feature)
+                break  # what follows stands on it, and would be blamed for its absence
+        return missing
     finally:
         _undo(netlink, key)  # takes everything on it along
 
@@ -92,9 +98,8 @@ def _can(netlink: Netlink, key: Key, item: Item) -> bool:
     return not refused
 
 
-def _undo(netlink: Netlink, key: Key) -> bool:
+def _undo(netlink: Netlink, key: Key) -> None:
     netlink.send(rt.encode(Delete(key, Device("", 0))))
-    return True
 
 
 def _is_marked(netlink: Netlink, wanted: Key) -> bool:
