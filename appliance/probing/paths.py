@@ -1,9 +1,9 @@
 """Measures every path by STAMP and tells `decide` what it found. It judges no path itself.
 
-One timer serves all paths: it sends what is due, and when an answer should have come it reads
-those that the kernel has stamped and queued, and only then looks at deadlines. Answers wake nobody,
-so paths at one pace and of one delay cost two wake-ups a tick and not one for each packet
-(docs/adr/0003-one-prober-timer.md).
+One timer and one socket serve all paths. The timer sends what is due, and when an answer should
+have come it reads those that the kernel has stamped and queued, and only then looks at deadlines.
+Answers wake nobody, so paths at one pace and of one delay cost two wake-ups a tick and not one for
+each packet (docs/adr/0003-one-prober-timer.md, 0007-one-socket-for-all-planes.md).
 
 Times are integer nanoseconds on the session clock: monotonic, plus an offset fixed at start.
 """
@@ -13,7 +13,6 @@ import heapq
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from socket import socket
 from typing import NamedTuple
 
 from appliance import clock
@@ -29,7 +28,7 @@ from appliance.core.events import (
     ProbeOverdue,
     TrafficSampled,
 )
-from appliance.probing.sockets import receive, send
+from appliance.probing.sockets import BATCH, Outgoing, ProbeSocket
 from appliance.stamp.errors import StampError
 from appliance.stamp.packet import Octets
 from appliance.stamp.pmtu import PathMtu, Phase
@@ -59,6 +58,7 @@ HEADERS = 48  # IPv6 and UDP: what a packet has beyond its STAMP part
 TICK_NS = 10 * MS
 SPREAD_NS = 100 * MS  # paces this slow are spread over their interval in ticks
 GOLDEN = 0.6180339887  # spreads any number of paths evenly
+MOST_BATCHES = 256  # read before deadlines are judged, whatever is sent to us
 IDLE_NS = 1_000 * MS  # when there is nothing to wait for
 
 Emit = Callable[[Event], None]
@@ -77,20 +77,12 @@ def plane_of_ssid(ssid: int) -> Plane:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A path to measure: where its probes go, and how long the first one waits."""
+    """A path to measure: from where to where its probes go, and how long the first one waits."""
 
-    destination: tuple[str, int]
-    delay_s: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class Channel:
-    """The sending socket of a plane, shared by its paths, which are known by SSID and address."""
-
-    plane: Plane
-    socket: socket
+    pktinfo: bytes  # our end of its plane
+    destination: bytes  # the endpoint of the far reflector
     mtu: int  # of the plane's device
-    paths: dict[tuple[str, int], "_Path"] = field(default_factory=dict)
+    delay_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -98,8 +90,8 @@ class _Path:
     """One STAMP session, its pace, and the search for its MTU."""
 
     path: PathId
-    channel: Channel
-    destination: tuple[str, int]
+    destination: bytes
+    pktinfo: bytes
     session: SessionSender
     padded: SessionSender
     mtu: PathMtu
@@ -136,18 +128,25 @@ class PathProber:
         self,
         emit: Emit,
         *,
+        socket: ProbeSocket,
         epoch_ns: int,
         key: bytes | None = None,
         count_sent: CountSent | None = None,
     ) -> None:
-        """`count_sent` gives the real packets that left by a path, for Direct Measurement."""
+        """`count_sent` gives the real packets that left by a path, for Direct Measurement.
+
+        The socket is the prober's from now on.
+        """
         self._emit = emit
+        self._socket = socket
         self._epoch_ns = epoch_ns
         self._key = key
+        self._ssid_at = 14 if key is None else 26  # in an answer
         self._count_sent = count_sent
         self._loop = asyncio.get_running_loop()
-        self._channels: dict[Plane, Channel] = {}
         self._paths: dict[PathId, _Path] = {}
+        self._by_answer: dict[tuple[bytes, int], _Path] = {}  # far endpoint and SSID
+        self._outgoing: list[Outgoing] = []
         self._intervals: dict[PathId, int] = {}
         self._sends: list[tuple[int, int, _Path, bool]] = []  # due, tie, path, keeps the pace
         self._deadlines: list[tuple[int, int, _Path]] = []
@@ -161,28 +160,21 @@ class PathProber:
 
     # -- what the supervisor asks for ----------------------------------------------------------
 
-    def measure(self, channels: Mapping[Plane, Channel], paths: Mapping[PathId, Measured]) -> None:
-        """Measure these paths. Sessions of paths that stay go on.
-
-        The channels' sockets are the prober's from now on; those that are given no more are closed.
-        """
-        for plane, channel in self._channels.items():
-            if channels.get(plane) is not channel:
-                channel.socket.close()
-        self._channels = dict(channels)
+    def measure(self, paths: Mapping[PathId, Measured]) -> None:
+        """Measure these paths. Sessions of paths that stay as they are go on."""
         before, self._paths = self._paths, {}
-        for channel in self._channels.values():
-            channel.paths.clear()
+        self._by_answer = {}
         now = self._now()
         for path, wanted in paths.items():
-            destination = wanted.destination
-            channel = self._channels[path.plane]
             entry = before.pop(path, None)
-            if entry is None or entry.destination != destination or entry.channel is not channel:
-                entry = self._open(path, channel, wanted, now)
+            if entry is None or (entry.destination, entry.pktinfo) != (
+                wanted.destination,
+                wanted.pktinfo,
+            ):
+                entry = self._open(path, wanted, now)
             self._paths[path] = entry
-            channel.paths[destination[0], entry.session.ssid] = entry
-            channel.paths[destination[0], entry.padded.ssid] = entry
+            for session in (entry.session, entry.padded):
+                self._by_answer[entry.destination, session.ssid] = entry
         self._sends = [item for item in self._sends if self._paths.get(item[2].path) is item[2]]
         self._deadlines = [x for x in self._deadlines if self._paths.get(x[2].path) is x[2]]
         heapq.heapify(self._sends)
@@ -218,11 +210,13 @@ class PathProber:
         other = self._paths.get(alternative) if alternative is not None else None
         if other is not None and other.path.site == path.site:
             self._probe(other, encode_path_report([entry.session.ssid]))
+        self._flush()
         self._arm()
 
     def close(self) -> None:
-        """Stop, and give the sockets back."""
-        self.measure({}, {})
+        """Stop, and close the socket."""
+        self.measure({})
+        self._socket.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -257,16 +251,16 @@ class PathProber:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def _open(self, path: PathId, channel: Channel, wanted: Measured, now: int) -> _Path:
+    def _open(self, path: PathId, wanted: Measured, now: int) -> _Path:
         ssid = ssid_of(path.plane)
         first_ns = now + round(wanted.delay_s * 1e9)
         entry = _Path(
             path,
-            channel,
             wanted.destination,
+            wanted.pktinfo,
             SessionSender(ssid, key=self._key),
             SessionSender(ssid + MTU_SSID, key=self._key),
-            PathMtu(channel.mtu, first_ns),
+            PathMtu(wanted.mtu, first_ns),
             self._intervals.get(path, IDLE_NS),
             first_ns=first_ns,
             due_ns=first_ns,
@@ -309,15 +303,21 @@ class PathProber:
             if now >= entry.sample_due_ns:
                 self._close_sample(entry, now)
             self._schedule(entry, self._next_due(entry, now + SLACK_NS))
+        self._flush()
 
     def _probe(self, entry: _Path, tlvs: bytes = b"") -> None:
         # A clock of its own for each: what is sent one after the other in a tick would otherwise
         # seem to take longer and longer.
         probe = entry.session.probe(self._now(), tlvs=tlvs)
-        send(entry.channel.socket, probe, entry.destination)
+        self._outgoing.append((probe, entry.destination, entry.pktinfo))
         self.sent += 1
         if entry.watch_ns is None:
             self._watch(entry)
+
+    def _flush(self) -> None:
+        """Send what has been made. What the kernel refuses is missed like any other probe."""
+        self._socket.send(self._outgoing)
+        self._outgoing.clear()
 
     def _traffic_request(self, entry: _Path, now: int) -> bytes:
         """A Direct Measurement TLV when it is time to compare real traffic on a path that has any.
@@ -340,7 +340,7 @@ class PathProber:
         if size is not None:
             entry.padded_sizes[entry.padded.next_sequence] = size
             packet = entry.padded.probe(now, pad_to=size - HEADERS)
-            send(entry.channel.socket, packet, entry.destination)
+            self._outgoing.append((packet, entry.destination, entry.pktinfo))
 
     def _close_sample(self, entry: _Path, now: int) -> None:
         entry.sample_due_ns = now + max(SAMPLE_LEAST_NS, SAMPLE_PROBES * entry.interval_ns)
@@ -350,42 +350,42 @@ class PathProber:
 
     # -- receiving -----------------------------------------------------------------------------
 
-    def _drain(self, channel: Channel) -> None:
-        """Read every answer that waits on a plane."""
-        paths, epoch_ns = channel.paths, self._epoch_ns
-        while (packet := receive(channel.socket)) is not None:
-            octets = packet.octets
-            if len(octets) < 16:
-                continue
-            offset = 14 if self._key is None else 26
-            ssid = int.from_bytes(octets[offset : offset + 2])
-            entry = paths.get((packet.source[0], ssid))
-            if entry is None:
-                continue
-            received = packet.received_ns(clock.monotonic_ns(), clock.wall_ns()) + epoch_ns
-            try:
-                if ssid >= MTU_SSID:
-                    answer = entry.padded.receive(octets, received)
-                    self._found_mtu(entry, answer.sequence, received)
-                    continue
-                answer = entry.session.receive(octets, received)
-            except StampError:
-                continue  # counted by the session
-            self.answered += 1
-            slot = entry.path.plane.local
-            if answer.sent_ns > self._uplink_answered_ns.get(slot, 0):
-                self._uplink_answered_ns[slot] = answer.sent_ns
-            if not entry.has_answered:
-                entry.has_answered = True
-                self._watch(entry)  # the deadline so far was that of an unknown delay
-            if entry.is_failing or entry.is_late:
-                self._returned(entry)
-            if answer.tlvs:
-                self._read_tlvs(entry, answer)
+    def _drain(self) -> None:
+        """Read every answer that waits."""
+        for _ in range(MOST_BATCHES):
+            packets = self._socket.receive()
+            for octets, source, pktinfo, received_ns, _, _ in packets:
+                ssid = int.from_bytes(octets[self._ssid_at : self._ssid_at + 2])
+                entry = self._by_answer.get((source, ssid))
+                if entry is not None and entry.pktinfo == pktinfo:
+                    self._receive(entry, ssid, octets, received_ns + self._epoch_ns)
+            if len(packets) < BATCH:
+                return
+
+    def _receive(self, entry: _Path, ssid: int, octets: bytes, received: int) -> None:
+        try:
+            if ssid >= MTU_SSID:
+                answer = entry.padded.receive(octets, received)
+                self._found_mtu(entry, answer.sequence, received)
+                return
+            answer = entry.session.receive(octets, received)
+        except StampError:
+            return  # counted by the session
+        self.answered += 1
+        slot = entry.path.plane.local
+        if answer.sent_ns > self._uplink_answered_ns.get(slot, 0):
+            self._uplink_answered_ns[slot] = answer.sent_ns
+        if not entry.has_answered:
+            entry.has_answered = True
+            self._watch(entry)  # the deadline so far was that of an unknown delay
+        entry.is_late = False
+        if entry.is_failing:
+            self._returned(entry)
+        if answer.tlvs:
+            self._read_tlvs(entry, answer)
 
     def _returned(self, entry: _Path) -> None:
         session = entry.session
-        entry.is_late = False
         if not session.unanswered and session.answers_in_row >= RETURNED:
             entry.is_failing = False
         self._emit(AnswerReturned(entry.path, session.answers_in_row))
@@ -439,9 +439,9 @@ class PathProber:
 
     def _watch(self, entry: _Path) -> None:
         """Keep one entry among the deadlines for a path that awaits an answer."""
-        deadline = entry.session.next_deadline_ns()
-        if not entry.is_late:
-            deadline = entry.session.next_late_ns() or deadline
+        deadline = None if entry.is_late else entry.session.next_late_ns()
+        if deadline is None:
+            deadline = entry.session.next_deadline_ns()
         if deadline is not None:
             deadline += -deadline % MS  # on a grid: one wake-up for paths of one delay
             self._tie += 1
@@ -450,14 +450,14 @@ class PathProber:
 
     def _check_deadlines(self, now: int, stalled_ns: int) -> None:
         deadlines = self._deadlines
-        drained: set[Plane] = set()
+        has_drained = False
         while deadlines and deadlines[0][0] <= now:
             at, _, entry = heapq.heappop(deadlines)
             if at != entry.watch_ns or self._paths.get(entry.path) is not entry:
                 continue
-            if entry.path.plane not in drained:
-                drained.add(entry.path.plane)
-                self._drain(entry.channel)
+            if not has_drained:
+                has_drained = True
+                self._drain()
             self._judge(entry, now, stalled_ns)
             self._watch(entry)
 
@@ -475,12 +475,14 @@ class PathProber:
                     (now - answered_ns) / 1e9 if answered_ns else math.inf,
                 )
             )
-        for sequence, _ in entry.padded.handle_timer(now, stalled_ns):
-            self._missed_mtu(entry, sequence, now)
-        if not entry.is_late and session.is_late(now):
-            entry.is_late = True
+        if entry.padded_sizes:
+            for sequence, _ in entry.padded.handle_timer(now, stalled_ns):
+                self._missed_mtu(entry, sequence, now)
+        if not entry.is_late:
             late_ns = session.next_late_ns()
-            self._emit(AnswerLate(entry.path, (now - (late_ns or now)) / 1e9))
+            if late_ns is not None and now >= late_ns:
+                entry.is_late = True
+                self._emit(AnswerLate(entry.path, (now - late_ns) / 1e9))
 
     def _missed_mtu(self, entry: _Path, sequence: int, now: int) -> None:
         size = entry.padded_sizes.pop(sequence)

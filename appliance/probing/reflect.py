@@ -5,21 +5,17 @@ and how often, is the sans-IO `SessionReflector`'s business.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from functools import partial
-from socket import socket
+from collections.abc import Callable, Collection
 
 from appliance import clock
-from appliance.contract.ids import Plane
-from appliance.probing.sockets import CS6, receive, send
+from appliance.contract.ids import SiteId
+from appliance.probing.sockets import CS6, Outgoing, ProbeSocket, address_of
 from appliance.stamp.reflector import Counters, SessionReflector, Source
 
-BATCH = 32  # packets answered before anybody else gets a turn
 
-
-def peer_of(address: str) -> str:
-    """The site behind a probe address: its last group, whatever the plane (`config.addressing`)."""
-    return address.rpartition(":")[2]
+def site_of(source: Source) -> SiteId:
+    """The site of a probe's source, whatever the plane: the last group of its address."""
+    return SiteId(int(address_of(source)) & 0xFFFF)
 
 
 class Reflection:
@@ -35,40 +31,49 @@ class Reflection:
         """`epoch_ns` turns monotonic nanoseconds into the session clock, fixed at start."""
         self._epoch_ns = epoch_ns
         self._loop = asyncio.get_running_loop()
-        self._sockets: dict[Plane, socket] = {}
+        self._socket: ProbeSocket | None = None
+        self._ends: frozenset[bytes] = frozenset()
         self.reflector = SessionReflector(
-            key=key, peer_of=peer_of, counters_of=counters_of, dscp=CS6 >> 2
+            key=key, peer_of=site_of, counters_of=counters_of, dscp=CS6 >> 2
         )
 
-    def serve(self, sockets: Mapping[Plane, socket]) -> None:
-        """Answer on these sockets from now on; those given no more are closed."""
-        for plane, sock in self._sockets.items():
-            if sockets.get(plane) is not sock:
-                self._loop.remove_reader(sock.fileno())
-                sock.close()
-        for plane, sock in sockets.items():
-            if self._sockets.get(plane) is not sock:
-                self._loop.add_reader(sock.fileno(), partial(self._answer, sock))
-        self._sockets = dict(sockets)
+    def serve(self, socket: ProbeSocket) -> None:
+        """Answer on this socket from now on, and close the one before."""
+        self.close()
+        self._socket = socket
+        self._loop.add_reader(socket.fileno(), self._answer, socket)
+
+    def follow(self, ends: Collection[bytes]) -> None:
+        """Answer what comes in at these ends of planes (`sockets.pktinfo`) and nothing else."""
+        self._ends = frozenset(ends)
+
+    @property
+    def port(self) -> int | None:
+        """Where probes are answered."""
+        return None if self._socket is None else self._socket.port
 
     def close(self) -> None:
         """Answer nobody any more."""
-        self.serve({})
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
 
-    def _answer(self, sock: socket) -> None:
-        reflect, epoch_ns = self.reflector.reflect, self._epoch_ns
-        for _ in range(BATCH):
-            packet = receive(sock)
-            if packet is None:
-                return
-            now_ns = clock.monotonic_ns()
+    def _answer(self, socket: ProbeSocket) -> None:
+        reflect, epoch_ns, ends = self.reflector.reflect, self._epoch_ns, self._ends
+        answers: list[Outgoing] = []
+        for octets, source, pktinfo, received_ns, hop_limit, traffic_class in socket.receive():
+            if pktinfo not in ends:
+                continue
             answer = reflect(
-                packet.octets,
-                packet.source,
-                packet.received_ns(now_ns, clock.wall_ns()) + epoch_ns,
-                now_ns + epoch_ns,
-                packet.hop_limit,
-                traffic_class=packet.traffic_class,
+                octets,
+                source,
+                received_ns + epoch_ns,
+                clock.monotonic_ns() + epoch_ns,
+                hop_limit,
+                traffic_class=traffic_class,
             )
             if answer is not None:
-                send(sock, answer, packet.source)
+                answers.append((answer, source, pktinfo))
+        if answers:
+            socket.send(answers)

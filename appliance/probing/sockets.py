@@ -1,104 +1,167 @@
-"""The UDP sockets through which paths are probed: one to send and one to reflect, per plane.
+"""The UDP sockets through which paths are probed: one to send and one to reflect, for all planes.
 
-A socket is bound to its plane's device and to our own probe address on it, so a probe cannot leave
-by another plane and the reflector is reachable inside the overlay only.
+Each packet names its plane itself: by IPV6_PKTINFO (RFC 3542 section 6.2) it leaves by the plane's
+device with our probe address on it, and what comes in says the same of where it came in. So planes
+come and go without a socket being opened, and one system call reads or sends what there is for all
+of them (docs/adr/0007-one-socket-for-all-planes.md).
 """
 
-import contextlib
 import socket
-import struct
-from typing import NamedTuple
+from collections.abc import Sequence
+from ipaddress import IPv6Address
+from struct import Struct
+from typing import Final, NamedTuple
+
+from appliance import clock
+from appliance.probing.mmsg import Buffers
 
 # Linux values that the socket module does not name everywhere.
+SO_RCVBUFFORCE = 33
 SO_TIMESTAMPNS = 35
+IPV6_RECVPKTINFO = 49
+IPV6_PKTINFO = 50
 IPV6_RECVHOPLIMIT = 51
 IPV6_HOPLIMIT = 52
+IPV6_RECVTCLASS = 66
 CS6 = 48 << 2  # traffic class octet: network control (RFC 4594 section 3.2), never starved
 
-IPV6_RECVTCLASS = 66
-_TIMESPEC = struct.Struct("=qq")
-_INT = struct.Struct("=i")
-_ANCILLARY = 128  # room for a timespec, a hop limit and a traffic class with their headers
+BATCH: Final = 16  # packets of one system call: the last leaves 0.2 ms after it was stamped
 _LARGEST = 2048  # no STAMP packet on a plane is larger than the plane's MTU
+_QUEUE = 4 << 20  # octets that may wait for us: a hub hears thousands of answers a second
 _PLAUSIBLE_NS = 2_000_000_000  # a packet cannot have waited longer for us to read it
 
-Source = tuple[str, int, int, int]
+_ENDPOINT = Struct("=H2sI16sI")  # sockaddr_in6: family, port in network order, flow, address, scope
+_HEADER = 16  # octets of a cmsghdr
+_PKTINFO = Struct("@Nii16sI")  # a cmsghdr with an in6_pktinfo: address, index of the device
+# The control messages that come with a packet, in the order in which Linux gives them: stamp,
+# pktinfo with its header, hop limit, traffic class. Were it another, no pktinfo would be ours.
+_CONTROL = Struct(f"@{_HEADER}x2q36s0P{_HEADER}xi0P{_HEADER}xi0P")
+
+
+_new = tuple.__new__
 
 
 class Packet(NamedTuple):
     """A packet as it came, with what the kernel says of it."""
 
     octets: bytes
-    source: Source
-    stamp_ns: int | None  # on the wall clock, which may jump
+    source: bytes  # an endpoint: whom to answer
+    pktinfo: bytes  # our end of the plane it came by
+    received_ns: int  # on the monotonic clock
     hop_limit: int
     traffic_class: int
 
-    def received_ns(self, now_ns: int, wall_ns: int) -> int:
-        """When the kernel received it, on the monotonic clock; both clocks are read by the caller.
 
-        The stamp is on the wall clock, so its age is what counts: an age that cannot be, because
-        the wall clock was set meanwhile, is taken as none.
-        """
-        if self.stamp_ns is None:
-            return now_ns
-        age_ns = wall_ns - self.stamp_ns
-        return now_ns - age_ns if 0 <= age_ns <= _PLAUSIBLE_NS else now_ns
+# A packet to send: octets, destination (an endpoint), our end of the plane to send it by.
+Outgoing = tuple[bytes, bytes, bytes]
 
 
-def open_socket(
-    device: str, address: str, port: int, *, wants_headers: bool = False
-) -> socket.socket:
-    """A non-blocking UDP socket on one plane, `port` 0 for any.
+def endpoint(address: IPv6Address, port: int) -> bytes:
+    """A UDP endpoint as the kernel has it (sockaddr_in6)."""
+    return _ENDPOINT.pack(socket.AF_INET6, port.to_bytes(2), 0, address.packed, 0)
 
-    With `wants_headers` each packet comes with hop limit and traffic class. Raises OSError when
-    the plane is not there (yet).
-    """
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        if wants_headers:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVTCLASS, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, CS6)
+
+def address_of(endpoint: bytes) -> IPv6Address:
+    """The address of an endpoint."""
+    return IPv6Address(endpoint[8:24])
+
+
+def pktinfo(address: IPv6Address, index: int) -> bytes:
+    """Our end of a plane as a control message: our address there, and the index of its device."""
+    return _PKTINFO.pack(_PKTINFO.size, socket.IPPROTO_IPV6, IPV6_PKTINFO, address.packed, index)
+
+
+class ProbeSocket:
+    """A non-blocking UDP socket that reads and sends many packets at a time."""
+
+    def __init__(self, port: int = 0) -> None:
+        """`port` 0 takes any that is free. Raises OSError."""
+        self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            self._set_options()
+            self._socket.bind(("::", port))
+        except OSError:
+            self._socket.close()
+            raise
+        self._incoming = Buffers(BATCH, _LARGEST, _ENDPOINT.size, _CONTROL.size)
+        self._outgoing = Buffers(BATCH, _LARGEST, _ENDPOINT.size, _PKTINFO.size)
+
+    def _set_options(self) -> None:
+        own = self._socket
+        own.setblocking(False)
+        try:
+            own.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _QUEUE)
+        except PermissionError:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+        own.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        for option in (IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS):
+            own.setsockopt(socket.IPPROTO_IPV6, option, 1)
+        own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, CS6)
         # Padded probes find out what fits: they must not be cut up on the way.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DONTFRAG, 1)
-        sock.bind((address, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+        own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DONTFRAG, 1)
 
+    @property
+    def port(self) -> int:
+        number: int = self._socket.getsockname()[1]
+        return number
 
-def receive(sock: socket.socket) -> Packet | None:
-    """The next packet, or None when nothing waits.
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
-    An error that an earlier send provoked (an ICMP unreachable) is read and forgotten here: the
-    missing answer says the same.
-    """
-    try:
-        octets, ancillary, _flags, source = sock.recvmsg(_LARGEST, _ANCILLARY)
-    except OSError:  # BlockingIOError is one
-        return None
-    stamp_ns: int | None = None
-    hop_limit, traffic_class = 255, 0
-    for level, kind, value in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack(value)
-            stamp_ns = seconds * 1_000_000_000 + nanoseconds
-        elif kind == IPV6_HOPLIMIT:
-            (hop_limit,) = _INT.unpack(value)
-        elif kind == socket.IPV6_TCLASS:
-            (traffic_class,) = _INT.unpack(value)
-    return Packet(octets, source, stamp_ns, hop_limit, traffic_class)
+    def close(self) -> None:
+        self._socket.close()
 
+    def receive(self) -> list[Packet]:
+        """At most BATCH packets that wait; fewer mean that there are no more.
 
-def send(sock: socket.socket, packet: bytes, destination: tuple[str, int] | Source) -> bool:
-    """Send one packet; False when the kernel refused it (no route, no buffer, down)."""
-    with contextlib.suppress(OSError):
-        sock.sendto(packet, destination)
-        return True
-    return False
+        The kernel's stamps are on the wall clock, so it is their age that counts: an age that
+        cannot be, because the wall clock was set meanwhile, is taken as none.
+        """
+        buffers = self._incoming
+        found = buffers.receive(self._socket.fileno())
+        if not found:
+            return []
+        now_ns, wall_ns = clock.monotonic_ns(), clock.wall_ns()
+        octets, endpoints, control = buffers.octets, buffers.endpoints, buffers.control
+        octets_room, endpoint_room, control_room = buffers.room
+        packets = []
+        octets_at = endpoint_at = control_at = 0
+        for size in found:
+            fields = _CONTROL.unpack_from(control, control_at)
+            seconds, nanoseconds, info, hop_limit, traffic_class = fields
+            age_ns = wall_ns - seconds * 1_000_000_000 - nanoseconds
+            packet = (
+                bytes(octets[octets_at : octets_at + size]),
+                bytes(endpoints[endpoint_at : endpoint_at + endpoint_room]),
+                info,
+                now_ns - age_ns if 0 <= age_ns <= _PLAUSIBLE_NS else now_ns,
+                hop_limit,
+                traffic_class,
+            )
+            # What Packet(...) does, without the Python frame of a named tuple's constructor.
+            packets.append(_new(Packet, packet))
+            octets_at += octets_room
+            endpoint_at += endpoint_room
+            control_at += control_room
+        return packets
+
+    def send(self, packets: Sequence[Outgoing]) -> int:
+        """Send these packets in order; how many the kernel took.
+
+        It refuses those that do not fit their plane, or whose plane is gone. The others leave.
+        """
+        buffers, taken = self._outgoing, 0
+        for start in range(0, len(packets), BATCH):
+            sizes = []
+            octets_at = endpoint_at = control_at = 0
+            for octets, destination, info in packets[start : start + BATCH]:
+                size = len(octets)
+                sizes.append(size)
+                buffers.octets[octets_at : octets_at + size] = octets
+                buffers.endpoints[endpoint_at : endpoint_at + _ENDPOINT.size] = destination
+                buffers.control[control_at : control_at + _PKTINFO.size] = info
+                octets_at += _LARGEST
+                endpoint_at += _ENDPOINT.size
+                control_at += _PKTINFO.size
+            taken += buffers.send(self._socket.fileno(), sizes)
+        return taken

@@ -39,7 +39,7 @@ from appliance.stamp.tlv import (
     reflect_tlvs,
 )
 
-Source = tuple[str, int] | tuple[str, int, int, int]  # as recvfrom gives it
+Source = bytes  # address and port of a sender, in the form that the caller has them
 Counters = tuple[int, int]  # packets of real traffic from and to the sender of a session
 
 ERROR_ESTIMATE_PTP: Final = encode_error_estimate(ErrorEstimate(False, True, 100_000))
@@ -89,14 +89,14 @@ class SessionReflector:
         session_burst: int = 250,
         total_rate: int = 20_000,
         total_burst: int = 5_000,
-        peer_of: Callable[[str], Hashable] | None = None,
+        peer_of: Callable[[Source], Hashable] | None = None,
         counters_of: Callable[[Source, int], Counters | None] | None = None,
         dscp: int = 0,
     ) -> None:
         """Rates are packets a second, bursts packets; the oldest of too many sessions is dropped.
 
         With a `key` only authenticated packets are answered, without one only unauthenticated
-        ones. `peer_of` tells from a source address who the sender is: sessions of one peer over
+        ones. `peer_of` tells from a source who the sender is: sessions of one peer over
         different planes are told apart by SSID and reported to each other. `counters_of` gives
         (received from, sent to) the sender of a session, by source and SSID, for the Direct
         Measurement TLV. `dscp` is what every answer will be sent with, by the caller: the only
@@ -118,7 +118,7 @@ class SessionReflector:
         self._peer_of = peer_of
         self._counters_of = counters_of
         self._dscp = dscp
-        self._sessions: OrderedDict[tuple[str, int, int], _Session] = OrderedDict()
+        self._sessions: OrderedDict[tuple[Source, int], _Session] = OrderedDict()
         self._by_peer: dict[tuple[Hashable, int], _Session] = {}
 
     def __len__(self) -> int:
@@ -159,10 +159,10 @@ class SessionReflector:
         elif total_full_ns - now_ns > self._total_slack_ns:
             self.counters.limited += 1
             return None
-        key = (source[0], source[1], ssid)
+        key = (source, ssid)
         session = self._sessions.get(key)
         if session is None:
-            session = self._open(key, source)
+            session = self._open(source, ssid)
         else:
             self._sessions.move_to_end(key)
         full_ns = session.full_ns
@@ -221,16 +221,15 @@ class SessionReflector:
         session = self._by_peer.get((peer, ssid))
         return None if session is None else PathReport(ssid, session.sequence, session.highest)
 
-    def _open(self, key: tuple[str, int, int], source: Source) -> _Session:
+    def _open(self, source: Source, ssid: int) -> _Session:
         if len(self._sessions) >= self._max_sessions:
             _, oldest = self._sessions.popitem(last=False)
             if self._by_peer.get((oldest.peer, oldest.ssid)) is oldest:
                 del self._by_peer[oldest.peer, oldest.ssid]
             self.counters.evicted += 1
-        address, _, ssid = key
-        peer = address if self._peer_of is None else self._peer_of(address)
+        peer = source if self._peer_of is None else self._peer_of(source)
         session = _Session(source, ssid, peer)
-        self._sessions[key] = session
+        self._sessions[source, ssid] = session
         self._by_peer[peer, ssid] = session
         return session
 

@@ -320,18 +320,17 @@ class SessionSender:
         return None
 
     def next_late_ns(self) -> int | None:
-        """When `is_late` will become true; None while no answer is awaited or no delay known."""
+        """From when on an answer is later than usual, though not overdue: a burst will tell.
+
+        None while no answer is awaited or no delay known.
+        """
         if self._smoothed_ns < 0:
             return None
-        margin_ns = max(MS, 2 * self._deviation_ns)
+        # Twice the deviation would be exceeded by one answer in nine, of a normal distribution.
+        margin_ns = max(MS, self._k * self._deviation_ns)
         for sequence, sent_ns in self._awaited.values():
             return sent_ns + self._smoothed_ns + margin_ns + self._grace(sequence)
         return None
-
-    def is_late(self, now_ns: int) -> bool:
-        """Is an answer later than usual, though not overdue yet? A burst of probes will tell."""
-        late_ns = self.next_late_ns()
-        return late_ns is not None and now_ns >= late_ns
 
     def suspect(self) -> None:
         """Give the answers that are awaited less time, until one comes: somebody is in a hurry.

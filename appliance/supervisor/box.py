@@ -13,7 +13,7 @@ from pathlib import Path
 from appliance import clock
 from appliance.config.addressing import mirrored
 from appliance.config.intent import Intent
-from appliance.contract.ids import PathId, SiteId, Slot
+from appliance.contract.ids import PathId, Slot
 from appliance.core.actions import Action
 from appliance.core.decide import initial_state
 from appliance.core.events import (
@@ -40,7 +40,8 @@ from appliance.plan.counters import received_counter, sent_counter
 from appliance.plan.plan import Plan
 from appliance.probing.health import UplinkHealth
 from appliance.probing.paths import PathProber, plane_of_ssid
-from appliance.probing.reflect import Reflection
+from appliance.probing.reflect import Reflection, site_of
+from appliance.probing.sockets import ProbeSocket
 from appliance.services.uplinks import Link, LinkAddress, Uplinks
 from appliance.stamp.reflector import Counters, Source
 from appliance.supervisor.engine import Engine
@@ -76,7 +77,11 @@ class Box:
         # The session clock: monotonic, told as nanoseconds since 1970, and never set again.
         epoch_ns = clock.wall_ns() - clock.monotonic_ns()
         self.prober = PathProber(
-            self._happened, epoch_ns=epoch_ns, key=settings.probe_key, count_sent=self._count_sent
+            self._happened,
+            socket=ProbeSocket(),
+            epoch_ns=epoch_ns,
+            key=settings.probe_key,
+            count_sent=self._count_sent,
         )
         self.reflection = Reflection(
             epoch_ns=epoch_ns, key=settings.probe_key, counters_of=self._counters_of
@@ -288,7 +293,7 @@ class Box:
 
     def _counters_of(self, source: Source, ssid: int) -> Counters | None:
         """Packets from and to the far end of a session, for its Direct Measurement TLV."""
-        site = SiteId(int(source[0].rpartition(":")[2] or "0", 16))
+        site = site_of(source)
         plane = mirrored(plane_of_ssid(ssid))
         received, sent = self.kernel.read_counters(
             (received_counter(plane, site), sent_counter(plane, site))

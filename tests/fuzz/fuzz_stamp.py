@@ -30,7 +30,7 @@ from tests.fuzz.harness import Target
 
 KEY = bytes(range(32))
 AUTHENTICATOR = Authenticator(KEY)
-SOURCE = ("2001:db8::1", 40000)
+SOURCE = b"[2001:db8::1]:40000"
 SSID = 0x11
 NOW = 1_700_000_000_123_456_789
 TLVS = (

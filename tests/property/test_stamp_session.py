@@ -19,7 +19,7 @@ from appliance.stamp.window import Sample
 
 NOW = 1_700_000_000 * 10**9
 MS = 1_000_000
-SOURCE = ("2001:db8::1", 40000)
+SOURCE = b"[2001:db8::1]:40000"
 SSID = 7
 
 

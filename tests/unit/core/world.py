@@ -261,7 +261,7 @@ class World:
         out = self._passes(session.path, out=True)
         if out is not None:
             there_ns = now_ns + round(out * 1e9)
-            source = (f"{session.path.site}%{session.path.plane}", 0)
+            source = str(session.path).encode()
             answer = self._reflector.reflect(packet, source, there_ns, there_ns, 64)
             back = self._passes(session.path, out=False)
             if answer is not None and back is not None:
@@ -273,8 +273,8 @@ class World:
         answer = session.sender.receive(packet, round(self.now * 1e9))
         slot = session.path.plane.local
         self._answered[slot] = max(self._answered.get(slot, 0.0), answer.sent_ns / 1e9)
-        if session.is_failing or session.is_late:
-            session.is_late = False
+        session.is_late = False
+        if session.is_failing:
             if not session.sender.unanswered and session.sender.answers_in_row >= RETURNED:
                 session.is_failing = False
             self.tell(AnswerReturned(session.path, session.sender.answers_in_row))
@@ -294,7 +294,8 @@ class World:
             self.tell(
                 ProbeOverdue(session.path, (now_ns - sent_ns) / 1e9, session.sender.unanswered, age)
             )
-        if not session.is_late and session.sender.is_late(now_ns):
+        late_ns = session.sender.next_late_ns()
+        if not session.is_late and late_ns is not None and now_ns >= late_ns:
             session.is_late = True
             self.tell(AnswerLate(session.path, 0.001))
         upcoming = session.sender.next_deadline_ns()
@@ -326,7 +327,7 @@ class World:
                 self._at(self.now + out + back, lambda: self._report(session))
 
     def _report(self, session: Session) -> None:
-        source = f"{session.path.site}%{session.path.plane}"
+        source = str(session.path).encode()
         report = self._reflector.received(source, session.sender.ssid)
         unanswered = session.sender.unanswered
         if report is not None and unanswered:

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from ipaddress import IPv6Address
+from socket import if_nametoindex
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,14 +23,16 @@ from appliance.core.events import (
     ProbeOverdue,
     TrafficSampled,
 )
-from appliance.probing.paths import Channel, Measured, PathProber
+from appliance.probing.paths import Measured, PathProber
 from appliance.probing.reflect import Reflection
-from appliance.probing.sockets import open_socket
+from appliance.probing.sockets import ProbeSocket, endpoint, pktinfo
 
 PATIENCE_S = 20.0
 HQ = SiteName("hq")
 ONE, TWO = Plane(Slot(1), Slot(1)), Plane(Slot(2), Slot(2))
 KEY = b"0123456789abcdef"
+LOOPBACK = IPv6Address("::1")
+END = pktinfo(LOOPBACK, if_nametoindex("lo"))
 
 
 class Bench:
@@ -42,16 +47,20 @@ class Bench:
         self.reflection = Reflection(
             epoch_ns=epoch_ns, key=key, counters_of=lambda _source, _ssid: self.far_counts
         )
-        self.far = {p: open_socket("lo", "::1", 0, wants_headers=True) for p in (ONE, TWO)}
-        self.reflection.serve(self.far)
+        self.reflection.serve(ProbeSocket())
+        self.reflection.follow([END])
+        assert self.reflection.port is not None
+        self.far = Measured(END, endpoint(LOOPBACK, self.reflection.port), 1420)
+        self.deaf = ProbeSocket()  # reads nothing, answers nothing
         self.prober = PathProber(
-            self.emit, epoch_ns=epoch_ns, key=key, count_sent=lambda _path: self.own_count
+            self.emit,
+            socket=ProbeSocket(),
+            epoch_ns=epoch_ns,
+            key=key,
+            count_sent=lambda _path: self.own_count,
         )
-        self.channels = {p: Channel(p, open_socket("lo", "::1", 0), 1420) for p in (ONE, TWO)}
-        self.prober.measure(
-            self.channels,
-            {PathId(HQ, p): Measured(sock.getsockname()[:2]) for p, sock in self.far.items()},
-        )
+        self.measured = {PathId(HQ, p): self.far for p in (ONE, TWO)}
+        self.prober.measure(self.measured)
         for plane in (ONE, TWO):
             self.prober.set_interval(PathId(HQ, plane), 0.02)
 
@@ -60,9 +69,12 @@ class Bench:
         self.changed.set()
 
     def silence(self, plane: Plane) -> None:
-        """Let the far end stay deaf on a plane: packets are read and thrown away."""
-        sock = self.far[plane]
-        asyncio.get_running_loop().remove_reader(sock.fileno())
+        """Let what is sent on a plane go astray from now on."""
+        entry = self.prober._paths[PathId(HQ, plane)]
+        entry.destination = endpoint(LOOPBACK, self.deaf.port)
+
+    def restore(self, plane: Plane) -> None:
+        self.prober._paths[PathId(HQ, plane)].destination = self.far.destination
 
     def of(self, kind: type[Any], plane: Plane = ONE) -> list[Any]:
         if kind is PathsSampled:
@@ -84,6 +96,7 @@ class Bench:
     def close(self) -> None:
         self.prober.close()
         self.reflection.close()
+        self.deaf.close()
 
 
 @pytest.fixture(params=[None, KEY], ids=["unauthenticated", "authenticated"])
@@ -109,7 +122,7 @@ async def test_silence_is_told_and_so_is_the_return(bench: Bench) -> None:
     newest = bench.of(ProbeOverdue)[-1]
     assert newest.uplink_answered_age_s > newest.sent_age_s
     assert not [e for e in bench.of(ProbeOverdue, TWO) if e.unanswered >= 3]
-    bench.reflection.serve({p: s.dup() for p, s in bench.far.items()})
+    bench.restore(ONE)
     await bench.until(lambda: any(e.consecutive >= 5 for e in bench.of(AnswerReturned)))
 
 
@@ -152,9 +165,8 @@ def test_packets_counted_early_at_the_far_end_are_no_later_loss() -> None:
 async def test_a_changed_set_of_paths_keeps_the_sessions_that_stay(bench: Bench) -> None:
     await bench.until(lambda: bool(bench.of(PathsSampled)))
     kept = bench.prober._paths[PathId(HQ, ONE)]
-    bench.prober.measure({ONE: bench.channels[ONE]}, {PathId(HQ, ONE): Measured(kept.destination)})
+    bench.prober.measure({PathId(HQ, ONE): bench.far})
     assert bench.prober._paths == {PathId(HQ, ONE): kept}
-    assert bench.channels[TWO].socket.fileno() == -1
     have = len(bench.of(PathsSampled))
     await bench.until(lambda: len(bench.of(PathsSampled)) > have)
 
@@ -162,9 +174,7 @@ async def test_a_changed_set_of_paths_keeps_the_sessions_that_stay(bench: Bench)
 async def test_a_pace_set_before_the_path_is_opened_holds_and_a_delay_too(bench: Bench) -> None:
     late = PathId(SiteName("late"), ONE)
     bench.prober.set_interval(late, 0.02)
-    bench.prober.measure(
-        bench.channels, {late: Measured(bench.far[ONE].getsockname()[:2], delay_s=0.2)}
-    )
+    bench.prober.measure({late: replace(bench.far, delay_s=0.2)})
     opened = clock.monotonic()
     await bench.until(
         lambda: any(
@@ -195,3 +205,24 @@ async def test_a_timer_that_comes_early_is_armed_again(
     monkeypatch.setattr(bench.prober, "_loop", EarlyLoop())
     have = len(bench.of(PathsSampled))
     await bench.until(lambda: len(bench.of(PathsSampled)) > have + 1)
+
+
+async def test_a_plane_that_was_made_anew_begins_new_sessions(bench: Bench) -> None:
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    before = bench.prober._paths[PathId(HQ, ONE)]
+    elsewhere = pktinfo(LOOPBACK, 0)  # any device
+    bench.prober.measure({PathId(HQ, ONE): replace(bench.far, pktinfo=elsewhere)})
+    assert bench.prober._paths[PathId(HQ, ONE)] is not before
+
+
+async def test_answers_that_come_in_at_another_end_are_not_believed(bench: Bench) -> None:
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    bench.prober._paths[PathId(HQ, ONE)].pktinfo = pktinfo(LOOPBACK, 0)  # leaves, but not as ours
+    await bench.until(lambda: any(e.unanswered >= 3 for e in bench.of(ProbeOverdue)))
+    assert not [e for e in bench.of(ProbeOverdue, TWO) if e.unanswered >= 3]
+
+
+async def test_probes_that_come_in_elsewhere_than_on_a_plane_are_not_answered(bench: Bench) -> None:
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    bench.reflection.follow([])
+    await bench.until(lambda: any(e.unanswered >= 3 for e in bench.of(ProbeOverdue, TWO)))
