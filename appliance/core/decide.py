@@ -42,7 +42,7 @@ from appliance.core.liveness import (
     needed,
     spend_burst,
 )
-from appliance.core.pace import BOOSTS, boost
+from appliance.core.pace import BOOSTS, BOX_BOOSTS, boost
 from appliance.core.selection import ORDER
 from appliance.core.sequential import UNTROUBLED
 from appliance.core.settle import carry, enqueue_all, reconsider, repace, work_off
@@ -76,7 +76,7 @@ def initial_state() -> State:
         classes=(TrafficClass(default, 15, ()),),
         policies=(Policy(default, ()),),
     )
-    return State(nothing, lay_out(nothing), {}, {})
+    return State(nothing, lay_out(nothing), {}, {}, boosts=Bucket(BOX_BOOSTS, 0.0))
 
 
 def next_deadline(state: State) -> float | None:
@@ -249,7 +249,7 @@ def _suspect_loss(draft: Draft, site: SiteDraft, plane: Plane) -> None:
     for other in site.carrying:
         if other == plane or are_neighbours(other, plane):
             path = site.paths.get(other)
-            faster = path and boost(path, draft.now)
+            faster = path and boost(draft, path)
             if path is not None and faster is not None and faster is not path:
                 site.paths[other] = faster
                 has_changed = True

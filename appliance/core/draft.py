@@ -56,6 +56,7 @@ class Draft:
         self.settle_at = state.settle_at
         self.is_settled = state.is_settled
         self.forgiven_at = state.forgiven_at
+        self.boosts = state.boosts
         self._open: dict[SiteName, SiteDraft] = {}
 
     def lay_out(self, intent: Intent, layout: Layout, sites: Mapping[SiteName, SiteState]) -> None:
@@ -150,6 +151,7 @@ class Draft:
             self.settle_at,
             self.is_settled,
             self.forgiven_at,
+            self.boosts,
             self.now,
         )
 

@@ -119,7 +119,7 @@ def _pace(draft: Draft, site: SiteDraft, path: PathState) -> None:
     if path.boosted_at is not None:
         paced = unboost(path, now)
     elif plane in site.carrying and any(not (t.is_calm or t.is_violated) for t in path.tests):
-        paced = boost(path, now)
+        paced = boost(draft, path)
     else:
         return
     changed = paced is not path
@@ -140,6 +140,6 @@ def _look_around(draft: Draft, site: SiteDraft, plane: Plane) -> bool:
         if not are_neighbours(other, plane) or other not in site.shape.used:
             continue
         if other not in site.shape.metered:
-            site.paths[other] = faster = boost(path, draft.now)
+            site.paths[other] = faster = boost(draft, path)
             changed |= faster is not path
     return changed

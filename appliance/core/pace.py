@@ -2,10 +2,12 @@
 
 A path that carries a class, or could take one over, is probed at the base interval. While a loss
 test has some suspicion, the paths that carry classes are probed much faster for a moment, because
-the test needs samples and not seconds: a token bucket bounds what that costs.
+the test needs samples and not seconds. Token buckets bound what that costs, one for each path and one
+for the box, whose processor and lines all paths share.
 """
 
 from appliance.config.intent import Probing
+from appliance.core.draft import Draft
 from appliance.core.state import Bucket, Liveness, PathState
 
 # The fast pace, where the base interval is short. Reflectors answer 500/s; at 5 ms the loss of 3 %
@@ -19,6 +21,10 @@ BOOST_LEAST = 0.2  # not worth starting with less in the bucket
 BOOST_RESERVE = 1.5  # what a lone loss leaves for the case that a second follows it
 GRAVE = 2.0  # score of a loss test that takes more than one loss
 BOOST_MIN_S = 1.0  # 400 probes show a loss of 1 % at all, forty-nine times in fifty
+# Of the box: how many paths may begin to be probed fast at once, and how many more a second. One in
+# doubt takes up to three: those that share an uplink with it are looked at too.
+BOX_BOOSTS = 4.0
+BOX_BOOSTS_RATE = 0.5
 DOWN_S = 1.0  # RFC 8085: a path that is down
 
 
@@ -51,13 +57,16 @@ def _fast(base: float, is_metered: bool) -> float:
     return min(base, BOOST_S) if base <= BOOST_LONGEST_BASE_S else base / 10
 
 
-def boost(path: PathState, now: float) -> PathState:
+def boost(draft: Draft, path: PathState) -> PathState:
     """Probe at the fast pace from now on, if there are tokens. Returns `path` when not."""
+    now = draft.now
     if path.boosted_at is not None or path.liveness not in (Liveness.UP, Liveness.SUSPECT):
         return path
     level = path.boosts.level(now, BOOSTS_RATE, BOOSTS)
-    if level < _reserve(path) + BOOST_LEAST:
+    of_box = draft.boosts.level(now, BOX_BOOSTS_RATE, BOX_BOOSTS)
+    if level < _reserve(path) + BOOST_LEAST or of_box < 1.0:
         return path
+    draft.boosts = Bucket(of_box - 1.0, now)
     return path._replace(boosts=Bucket(level, now), boosted_at=now)
 
 

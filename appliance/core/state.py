@@ -41,6 +41,9 @@ class Bucket(NamedTuple):
         return min(size, self.tokens + (now - self.at) * rate)
 
 
+EMPTY = Bucket(0.0, 0.0)
+
+
 class PathState(NamedTuple):
     """What is known of one path, apart from its local uplink: see `is_usable` of that."""
 
@@ -59,9 +62,9 @@ class PathState(NamedTuple):
     tests: tuple[LossTest, ...] = ()  # one per `Layout.limits`
     verdicts: tuple[Verdict, ...] = ()  # one per `Layout.slas`
     mtu: int | None = None  # octets of the inner packet, when it is less than the device's own
-    bursts: Bucket = Bucket(0.0, 0.0)
+    bursts: Bucket = EMPTY
     verified_at: float = -math.inf
-    boosts: Bucket = Bucket(0.0, 0.0)
+    boosts: Bucket = EMPTY
     boosted_at: float | None = None  # probed at the fast pace since
     interval_s: float = 0.0  # as last asked for
 
@@ -120,6 +123,7 @@ class State:
     settle_at: float = math.inf  # nothing is decided before the facts of all uplinks or this time
     is_settled: bool = False
     forgiven_at: float = -math.inf  # what was sent before says nothing: our own loop stalled
+    boosts: Bucket = EMPTY  # of the box: paths that may begin to be probed fast
     now: float = 0.0  # of the last event
 
 

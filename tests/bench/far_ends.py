@@ -141,7 +141,6 @@ class FarEnds:
             f"addr add {near} dev far",
             *(f"route add 10.{100 + u}.0.0/16 via {far.ip}" for u in range(1, UPLINKS + 1)),
         )
-        self._machine.sysctl(net__netfilter__nf_conntrack_udp_timeout=180)
         self._machine.ip(
             "link set up0 up",
             f"addr add {far} dev up0",
@@ -159,6 +158,8 @@ class FarEnds:
             "chain pre { type nat hook prerouting priority dstnat\n"
             "ip protocol udp redirect to : ip daddr . udp dport map @ports\n}\n}"
         )
+        # After the table: it is what brings connection tracking into the kernel.
+        self._machine.sysctl(net__netfilter__nf_conntrack_udp_timeout=180)
 
     def _make_devices(self, hub_key: str) -> None:
         numbers = [number for site in self.sites for number, _ in site.planes()]

@@ -2,6 +2,8 @@ import pytest
 
 from appliance.config.intent import Probing
 from appliance.contract.ids import Plane, Slot
+from appliance.core.decide import initial_state
+from appliance.core.draft import Draft
 from appliance.core.pace import (
     BOOST_LEAST,
     BOOST_MIN_S,
@@ -9,6 +11,8 @@ from appliance.core.pace import (
     BOOST_S,
     BOOSTS,
     BOOSTS_RATE,
+    BOX_BOOSTS,
+    BOX_BOOSTS_RATE,
     boost,
     interval,
     unboost,
@@ -21,6 +25,11 @@ GRAVE = LossTest(False, Run(3.2, 20, 2))
 UP = PathState(
     Plane(Slot(1), Slot(1)), Liveness.UP, boosts=Bucket(BOOSTS, 0.0), tests=(UNTROUBLED,)
 )
+
+
+def at(now: float) -> Draft:
+    """A box that has looked at nothing closely so far."""
+    return Draft(initial_state(), now)
 
 
 def pace(path: PathState = UP, base: float = 0.02, **changes: bool) -> float:
@@ -63,14 +72,14 @@ def test_a_hubs_long_base_interval_is_the_shortest_but_for_a_closer_look() -> No
 
 
 def test_a_closer_look_ends_when_nothing_is_found() -> None:
-    path = boost(UP, 10.0)
+    path = boost(at(10.0), UP)
     assert path.boosted_at == 10.0
     assert unboost(path, 10.0 + BOOST_MIN_S / 2) is path
     assert unboost(path, 10.0 + BOOST_MIN_S).boosted_at is None
 
 
 def test_it_goes_on_while_there_is_some_suspicion_and_ends_with_the_verdict() -> None:
-    path = boost(UP, 10.0)._replace(tests=(GRAVE,))
+    path = boost(at(10.0), UP)._replace(tests=(GRAVE,))
     assert unboost(path, 12.0) is path
     violated = path._replace(tests=(LossTest(True),))
     assert unboost(violated, 12.0).boosted_at is None
@@ -78,18 +87,27 @@ def test_it_goes_on_while_there_is_some_suspicion_and_ends_with_the_verdict() ->
 
 @pytest.mark.parametrize(("test", "spent"), [(LONE, BOOSTS - BOOST_RESERVE), (GRAVE, BOOSTS)])
 def test_its_cost_is_bounded_and_a_lone_loss_leaves_a_reserve(test, spent) -> None:
-    path = boost(UP, 10.0)._replace(tests=(test,))
+    path = boost(at(10.0), UP)._replace(tests=(test,))
     assert unboost(path, 10.0 + spent - 0.1) is path
     after = unboost(path, 10.0 + spent)
     assert after.boosted_at is None
-    assert boost(after, 10.0 + spent) is after
+    assert boost(at(10.0 + spent), after) is after
     if test is LONE:  # a second loss follows: the reserve is for that
-        assert boost(after._replace(tests=(GRAVE,)), 10.0 + spent).boosted_at is not None
-    later = boost(after, 10.0 + spent + (BOOST_LEAST + BOOST_RESERVE) / BOOSTS_RATE + 1)
+        assert boost(at(10.0 + spent), after._replace(tests=(GRAVE,))).boosted_at is not None
+    later = boost(at(10.0 + spent + (BOOST_LEAST + BOOST_RESERVE) / BOOSTS_RATE + 1), after)
     assert later.boosted_at is not None
 
 
 def test_a_path_that_does_not_answer_is_not_looked_at_closer() -> None:
     for liveness in (Liveness.DOWN, Liveness.RISING, Liveness.UNKNOWN):
         path = UP._replace(liveness=liveness)
-        assert boost(path, 10.0) is path
+        assert boost(at(10.0), path) is path
+
+
+def test_a_box_looks_closely_at_few_paths_at_a_time() -> None:
+    draft = at(100.0)
+    looked = [boost(draft, UP).boosted_at is not None for _ in range(8)]
+    assert looked == [True] * int(BOX_BOOSTS) + [False] * (8 - int(BOX_BOOSTS))
+    later = Draft(draft.freeze(), 100.0 + 1 / BOX_BOOSTS_RATE)
+    assert boost(later, UP).boosted_at == later.now
+    assert boost(later, UP) is UP
