@@ -134,6 +134,7 @@ class Counters:
     probes_sent: Count = 0
     probes_answered: Count = 0
     probes_reflected: Count = 0
+    probes_refused: Mapping[str, Count] = field(default_factory=dict)  # malformed, forged, limited
     loop_late_max_s: Seconds = 0.0  # the latest that the event loop ever ran
     loop_stalls: Count = 0
 

@@ -87,6 +87,7 @@ class Source:
         now = self._now()
         box, state = self._box, self._box.engine.state
         engine, reconciler = box.engine, box.reconciler
+        reflector = box.reflection.reflector.counters
         since = {slot: at for slot, (_, at) in self._since.uplinks.items()}
         return Status(
             site=state.intent.site,
@@ -108,7 +109,12 @@ class Source:
                 events=engine.events,
                 probes_sent=box.prober.sent,
                 probes_answered=box.prober.answered,
-                probes_reflected=box.reflection.reflector.counters.reflected,
+                probes_reflected=reflector.reflected,
+                probes_refused={
+                    "malformed": reflector.malformed,
+                    "forged": reflector.forged,
+                    "limited": reflector.limited,
+                },
                 loop_late_max_s=self._since.stall_max_s,
                 loop_stalls=self._since.stalls,
             ),

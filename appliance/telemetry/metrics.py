@@ -124,7 +124,9 @@ def _counters(status: Status) -> Iterator[Metric]:
     moves = [((cause,), count) for cause, count in counters.moves.items()]
     ops = [((kind,), count) for kind, count in counters.ops.items()]
     yield _counter("moves", "Moves of a class", ("cause",), moves)
+    refused = [((why,), count) for why, count in counters.probes_refused.items()]
     yield _counter("ops", "Operations applied to the kernel", ("kind",), ops)
+    yield _counter("probes_refused", "Probes of others not answered", ("why",), refused)
     for name, text, value in (
         ("ops_failed", "Operations that the kernel refused", counters.ops_failed),
         ("events", "Events decided", counters.events),

@@ -191,6 +191,7 @@ STATUS = Status(
         events=1000,
         probes_sent=500,
         probes_answered=490,
+        probes_refused={"malformed": 0, "forged": 7, "limited": 0},
         loop_late_max_s=0.004,
     ),
 )

@@ -13,6 +13,8 @@ from appliance.contract.status import ConfigStatus, Reloaded
 from appliance.core.codec import encode_event
 from appliance.core.decide import initial_state
 from appliance.core.events import IntentChanged, UplinkChanged
+from appliance.stamp.reflector import SessionReflector
+from appliance.stamp.sender import SessionSender
 from appliance.supervisor import source as module
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.source import Source
@@ -91,4 +93,27 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
 
     writing.cancel()
     await asyncio.wait([writing])
+    engine.close()
+
+
+async def test_probes_that_deserve_no_answer_are_counted_by_why(tmp_path: Path) -> None:
+    engine = _hub()
+    recorder = Recorder(tmp_path, "run", encode_event, lambda trouble: pytest.fail(str(trouble)))
+    reflector = SessionReflector(key=bytes(range(32)), session_rate=1, session_burst=1)
+    box = SimpleNamespace(
+        engine=engine,
+        reconciler=SimpleNamespace(ops={}, ops_failed=0),
+        prober=SimpleNamespace(sent=0, answered=0),
+        reflection=SimpleNamespace(reflector=reflector),
+        trouble=None,
+    )
+    config = ConfigStatus("hub.yaml", "0" * 12, 0.0)
+    source = Source(box, recorder, tmp_path, config, _reload)  # type: ignore[arg-type]
+    ours = SessionSender(1, key=bytes(range(32)))
+    theirs = SessionSender(2, key=bytes(32))
+    for packet in (b"short", theirs.probe(1), theirs.probe(2), *(ours.probe(n) for n in range(4))):
+        reflector.reflect(packet, b"somebody", 10, 10, 64)
+    counters = source.status().counters
+    assert counters.probes_refused == {"malformed": 1, "forged": 2, "limited": 3}
+    assert counters.probes_reflected == 1
     engine.close()

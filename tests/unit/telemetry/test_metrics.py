@@ -47,6 +47,7 @@ LTE = {"site": "hq", "plane": "2-1", "uplinks": "lte - fibre"}
         ("moves_total", {"cause": "sla-violated"}, 1),
         ("ops_total", {"kind": "route"}, 12),
         ("probes_sent_total", {}, 500),
+        ("probes_refused_total", {"why": "forged"}, 7),
         ("loop_late_max_seconds", {}, 0.004),
         ("warning", {"code": "uplink-down", "subject": "modem", "severity": "critical"}, 1),
         ("recorder_up", {}, 1),
