@@ -2,8 +2,8 @@
 
 A path that carries a class, or could take one over, is probed at the base interval. While a loss
 test has some suspicion, the paths that carry classes are probed much faster for a moment, because
-the test needs samples and not seconds. Token buckets bound what that costs: one for each path, and one
-for the box, whose processor and lines all paths share.
+the test needs samples and not seconds. Token buckets bound what that costs, one for each path and
+one for the box, whose processor and lines all paths share.
 """
 
 from appliance.config.intent import Probing
