@@ -80,12 +80,21 @@ def carries(plan: ClassPlan, after: Sequence[Standing]) -> str:
         if not standing.path.estimate.answered:
             parts.append(f"{name} is there, not yet measured")
         elif standing.meets:
-            verb = "carries it" if plan.policy.sla.is_empty else "meets its SLA"
-            parts.append(f"{name} {verb} with {numbers(standing.path)}")
+            parts.append(f"{name} {_how_it_meets(plan, standing.path)}")
         else:
             values = f"{numbers(standing.path)}, though {standing.verdict.evidence}"
             parts.append(f"{name} carries it with {values}")
     return "; ".join(parts)
+
+
+def _how_it_meets(plan: ClassPlan, path: PathState) -> str:
+    sla = plan.policy.sla
+    if sla.is_empty:
+        return f"carries it with {numbers(path)}"
+    if sla.loss_ratio is not None and path.estimate.recent().ratio > sla.loss_ratio:
+        # More is lost than the SLA allows, of so few probes that it may be chance.
+        return f"carries it with {numbers(path)}, not yet enough to say that its SLA is violated"
+    return f"meets its SLA with {numbers(path)}"
 
 
 def numbers(path: PathState) -> str:

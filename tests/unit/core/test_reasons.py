@@ -5,8 +5,10 @@
 
 from pathlib import Path
 
+from appliance.contract.ids import Plane, SiteName, Slot
 from appliance.core import reasons
 from appliance.core.actions import ClearWarning, DetourPlanes, MoveClass, RaiseWarning
+from appliance.core.estimate import UNMEASURED, Counts, Estimate
 from appliance.core.events import (
     FarEndReported,
     IntentChanged,
@@ -14,6 +16,10 @@ from appliance.core.events import (
     ProbeOverdue,
     UplinkChanged,
 )
+from appliance.core.layout import Candidate, lay_out
+from appliance.core.selection import stand
+from appliance.core.state import Liveness, PathState
+from appliance.core.verdict import MEETS
 from tests.unit.core.box import LOSSY, SLOW, Box, named
 from tests.unit.core.examples import (
     DSL,
@@ -125,6 +131,28 @@ def test_a_policy_in_words() -> None:
     assert reasons.policy(full) == (
         "fibre or dsl, then lte; loss at most 1 %; delay at most 150 ms; jitter at most 30 ms; "
         "MOS at least 3.6; shared by weight; fail closed; never metered"
+    )
+
+
+def test_more_loss_than_the_sla_allows_is_not_called_meeting_it() -> None:
+    layout = lay_out(configured(sla=Sla(loss_ratio=0.01)))
+    voice = layout.shapes[SiteName("hq")].classes[0]
+    plane = Plane(Slot(1), Slot(1))
+    candidate = Candidate(plane, 0, False, 1, "fibre (1-1)")
+    sentences = []
+    for lost in (0, 3):
+        path = PathState(plane, Liveness.UP, estimate=measured(lost=lost), verdicts=(MEETS,))
+        sentences.append(reasons.carries(voice, [stand(candidate, path, MEETS, is_attached=True)]))
+    assert sentences == [
+        "fibre (1-1) meets its SLA with 0.0 % loss and 20 ms",
+        "fibre (1-1) carries it with 3 % loss and 20 ms, "
+        "not yet enough to say that its SLA is violated",
+    ]
+
+
+def measured(lost: int) -> Estimate:
+    return UNMEASURED._replace(
+        answered=100, delay_us=20_000, long_delay_us=20_000, current=Counts(100, lost, lost, 0)
     )
 
 
