@@ -69,7 +69,8 @@ class Layout:
     uplinks: Mapping[Slot, Uplink]
     remote_slots: tuple[Slot, ...]
     reach: Mapping[Slot, tuple[int, int]]  # uplink -> numbers of its paths and of their sites
-    spares: tuple[Slot, ...]  # local uplinks in the order in which one stands in for another
+    # Local uplink -> those that may stand in for it, the best first.
+    stand_ins: Mapping[Slot, tuple[Slot, ...]]
 
 
 def lay_out(intent: Intent) -> Layout:
@@ -94,7 +95,7 @@ def lay_out(intent: Intent) -> Layout:
         uplinks={u.slot: u for u in intent.uplinks},
         remote_slots=remote,
         reach={u.slot: (paths, len(intent.peers)) for u in intent.uplinks},
-        spares=_spares(intent),
+        stand_ins={u.slot: _stand_ins(intent, u) for u in intent.uplinks},
     )
 
 
@@ -171,18 +172,22 @@ def _name(plane: Plane, own: Uplink, far: PeerUplink, peer: Peer) -> str:
     return f"{own.label} to {far.label} ({plane})"
 
 
-def _spares(intent: Intent) -> tuple[Slot, ...]:
+def _stand_ins(intent: Intent, dead: Uplink) -> tuple[Slot, ...]:
+    """The uplinks that every class which may use this one may use as well.
+
+    A stand-in takes all that went by the dead uplink, before any class is asked.
+    """
     policy = intent.policy(intent.default_class.name)
     tier_of = {label: tier for tier, labels in enumerate(policy.tiers) for label in labels}
     last = len(policy.tiers)
-    return tuple(
-        u.slot
-        for u in sorted(
-            intent.uplinks,
-            key=lambda u: (
-                tier_of.get(u.label, last),
-                u.metered,
-                u.slot,
-            ),
-        )
+    users = [p for p in intent.policies if _permits(p, dead)]
+    others = [u for u in intent.uplinks if u != dead and all(_permits(p, u) for p in users)]
+    others.sort(key=lambda u: (tier_of.get(u.label, last), u.metered, u.slot))
+    return tuple([u.slot for u in others])
+
+
+def _permits(policy: Policy, uplink: Uplink) -> bool:
+    """May a class use this uplink at this end?"""
+    return (policy.metered or not uplink.metered) and any(
+        uplink.label in labels for labels in policy.tiers
     )

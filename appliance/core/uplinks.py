@@ -136,26 +136,15 @@ def forgive(draft: Draft) -> None:
 
 
 def _stand_in(draft: Draft) -> None:
-    """Point the planes of dead uplinks, and those they stood in for, at the best other one.
-
-    One over which something answers goes first. When nothing answers anywhere, it may well be the
-    far end that says nothing: only an uplink that the kernel calls dead is left for a silent one.
-    """
-    usable = [slot for slot in draft.layout.spares if draft.is_usable(slot)]
-    spare = next((slot for slot in usable if _answers(draft, slot)), None)
-    is_proven = spare is not None
-    if spare is None:
-        if not usable:
-            return
-        spare = usable[0]
+    """Point the planes of dead uplinks, and those they stood in for, at the best other one."""
     carried = {plane.local for _, planes in draft.carrying() for plane in planes}
     reasons_of = []
     wanted: dict[Plane, Plane] = {}
     for slot in draft.layout.uplinks:
         if slot not in carried or draft.is_usable(slot):
             continue
-        facts = draft.uplinks[slot].facts
-        if not is_proven and facts is not None and facts.is_attached:
+        spare = _spare(draft, slot)
+        if spare is None:
             continue
         for remote in draft.layout.remote_slots:
             plane, other = Plane(slot, remote), Plane(spare, remote)
@@ -166,6 +155,21 @@ def _stand_in(draft: Draft) -> None:
     if wanted:
         draft.detours = {**draft.detours, **wanted}
         draft.actions.append(DetourPlanes(tuple(wanted.items()), "; ".join(reasons_of)))
+
+
+def _spare(draft: Draft, dead: Slot) -> Slot | None:
+    """The uplink that stands in for a dead one: the best one over which something answers.
+
+    When nothing answers anywhere, it may well be the far end that says nothing: then only an
+    uplink that the kernel calls dead is left, for one that at least the kernel calls alive.
+    """
+    usable = [slot for slot in draft.layout.stand_ins[dead] if draft.is_usable(slot)]
+    for slot in usable:
+        if _answers(draft, slot):
+            return slot
+    facts = draft.uplinks[dead].facts
+    is_certain = facts is None or not facts.is_attached
+    return usable[0] if usable and is_certain else None
 
 
 def undo_detours(draft: Draft) -> None:

@@ -73,9 +73,14 @@ def test_equal_slas_and_limits_are_judged_once() -> None:
     assert len(layout.limits) == 3
 
 
-def test_the_stand_in_is_found_by_the_default_class() -> None:
+def test_who_may_use_an_uplink_may_use_its_stand_ins_and_the_default_class_ranks_them() -> None:
     default = policy(DEFAULT_POLICY, tiers=((DSL,), (FIBRE,)), mode=Mode.SHARE)
-    assert lay_out(intent(uplinks=UPLINKS, default=default)).spares == (2, 1, 3)
+    assert lay_out(intent(uplinks=UPLINKS)).stand_ins == {1: (2, 3), 2: (1, 3), 3: (1, 2)}
+    found = lay_out(intent(uplinks=UPLINKS, default=default)).stand_ins
+    assert found == {1: (2,), 2: (1,), 3: (2, 1)}
+    never_metered = policy(VOICE_POLICY, metered=False)
+    found = lay_out(intent(uplinks=UPLINKS, voice=never_metered)).stand_ins
+    assert found == {1: (2,), 2: (1,), 3: (1, 2)}
 
 
 def test_sites_that_look_alike_share_their_shape_and_a_hub_is_laid_out_quickly() -> None:

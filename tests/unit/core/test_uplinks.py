@@ -22,7 +22,21 @@ from appliance.core.state import Liveness
 from appliance.core.steering import Assignment, Carrier
 from appliance.stamp.window import Sample
 from tests.unit.core.box import SLOW, Box, kinds, named
-from tests.unit.core.examples import DEFAULT, HQ, SHOP, VOICE, facts, intent, path, peer, uplink
+from tests.unit.core.examples import (
+    DEFAULT,
+    DEFAULT_POLICY,
+    DSL,
+    FIBRE,
+    HQ,
+    SHOP,
+    VOICE,
+    facts,
+    intent,
+    path,
+    peer,
+    policy,
+    uplink,
+)
 
 TWO_SITES = (peer("hq", 3), peer("shop", 4))
 UPLINKS = (uplink(1, "fibre"), uplink(2, "dsl"), uplink(3, "lte", metered=True))
@@ -184,6 +198,18 @@ def test_no_uplink_without_any_answer_stands_in_for_a_silent_one() -> None:
     assert box.carrier() == "2-1"
     box.tell(UplinkChanged(facts(2, carrier=False)))
     assert detours(box) == {"2-1": "1-1", "2-2": "1-2"}  # this one is dead for certain
+
+
+@pytest.mark.parametrize("change", [{"metered": False}, {"tiers": ((FIBRE,), (DSL,))}])
+def test_no_uplink_stands_in_that_a_class_must_not_use(change) -> None:
+    """The detour comes before any class is asked, and takes all of them along."""
+    box = Box(intent(default=policy(DEFAULT_POLICY, **change), uplinks=(UPLINKS[0], UPLINKS[2])))
+    box.wait(5)
+    assert box.carrier(VOICE) == box.carrier(DEFAULT) == "1-1"
+    box.tell(UplinkChanged(facts(1, carrier=False)))
+    assert detours(box) == {}
+    assert box.carrier(VOICE) == "3-1"
+    assert box.carrier(DEFAULT) in ("1-1", "-")
 
 
 def condemn(box: Box) -> None:
