@@ -158,7 +158,8 @@ def test_no_two_voluntary_moves_within_the_hold_time(start, story):
         for action in actions:
             if isinstance(action, MoveClass) and action.is_voluntary:
                 key = (action.class_name, action.site)
-                assert at - last.get(key, -1e9) >= HOLD_S
+                # 140.01 - 120.01 is less than 20 to a computer.
+                assert at - last.get(key, -1e9) >= HOLD_S - 1e-9
                 last[key] = at
 
 
