@@ -6,7 +6,7 @@ do not count: a probe address is no site prefix. TCP does not count: its segment
 on the way out and by GRO on the way in, so the two ends would count different numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from appliance.config.addressing import NFT_TABLE, plane_device
 from appliance.config.intent import Intent, Peer, planes
@@ -33,14 +33,17 @@ def received_counter(plane: Plane, site: SiteId) -> str:
 def render_counters(intent: Intent) -> Filter:
     """`netdev branchline`. Its text changes with sites, prefixes and uplinks only."""
     lines = [f"table netdev {NFT_TABLE} {{"]
+    prefixes = {peer.site_id: site_prefixes(peer) for peer in intent.peers}
     for plane in planes(intent):
         peers = [p for p in intent.peers if any(u.slot == plane.remote for u in p.uplinks)]
-        lines += (f"  {line}" for line in _plane(plane, peers))
+        lines += (f"  {line}" for line in _plane(plane, peers, prefixes))
     lines.append("}")
     return digested("\n".join(lines) + "\n")
 
 
-def _plane(plane: Plane, peers: list[Peer]) -> Iterator[str]:
+def _plane(
+    plane: Plane, peers: list[Peer], prefixes: Mapping[SiteId, tuple[tuple[str, int], ...]]
+) -> Iterator[str]:
     tag = f"{plane.local}_{plane.remote}"
     for peer in peers:
         yield f"counter {sent_counter(plane, peer.site_id)} {{ }}"
@@ -55,7 +58,7 @@ def _plane(plane: Plane, peers: list[Peer]) -> Iterator[str]:
             elements = ", ".join(
                 f'{prefix} : "{name(plane, peer.site_id)}"'
                 for peer in peers
-                for prefix, version in site_prefixes(peer)
+                for prefix, version in prefixes[peer.site_id]
                 if version == family
             )
             if elements:

@@ -5,7 +5,7 @@ site (or their group), a detour one nexthop object per plane and family, and not
 the fast path, and its result is what `diff` of the two whole plans would give.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from appliance.config.addressing import (
@@ -56,8 +56,17 @@ class Steerer:
             found.update(known[1])
         return found
 
-    def ops(self, before: Steering, after: Steering) -> tuple[Op, ...]:
-        """The operations that turn one steering into another."""
+    def ops(
+        self,
+        before: Steering,
+        after: Steering,
+        moved: Collection[tuple[ClassName, SiteName]] | None = None,
+    ) -> tuple[Op, ...]:
+        """The operations that turn one steering into another.
+
+        `moved` names the classes and sites that may differ, where that is known: a hub has
+        thousands, and comparing them all for one move would take longer than the move.
+        """
         old: dict[Key, Item] = {}
         new: dict[Key, Item] = {}
         touched = {
@@ -67,15 +76,13 @@ class Steerer:
         } & self._planes
         old.update(self._nexthops(touched, before.detours))
         new.update(self._nexthops(touched, after.detours))
-        # A hub has thousands, and all but a few are the very same objects as before.
-        for where, assignment in after.assignments.items():
-            left = before.assignments.get(where)
-            if left is not assignment and left != assignment:
+        if moved is None:
+            moved = before.assignments.keys() | after.assignments.keys()
+        for where in moved:
+            left, taken = before.assignments.get(where), after.assignments.get(where)
+            if left is not taken and left != taken:
                 old.update(self._assignment(*where, left))
-                new.update(self._assignment(*where, assignment))
-        for where, left in before.assignments.items():
-            if where not in after.assignments:
-                old.update(self._assignment(*where, left))
+                new.update(self._assignment(*where, taken))
         return diff(new, old)
 
     def move(

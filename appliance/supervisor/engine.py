@@ -115,17 +115,19 @@ class Engine:
         if isinstance(event, IntentChanged | SteeringAdopted):
             self.steering = steering(self.state)
         if any(isinstance(a, MoveClass | DetourPlanes) for a in actions):
-            self._move()
+            self._move(actions)
         for action in actions:
             self._carry_out(action)
         for listener in self.listeners:
             listener(now, event, actions, self.state)
 
-    def _move(self) -> None:
-        before, self.steering = self.steering, steering(self.state)
+    def _move(self, actions: tuple[Action, ...]) -> None:
+        before = self.steering
+        moved = {(a.class_name, a.site): a.after for a in actions if isinstance(a, MoveClass)}
+        self.steering = Steering({**before.assignments, **moved}, dict(self.state.detours))
         if self._steerer is None or not self._is_in_force():
             return
-        ops = self._steerer.ops(before, self.steering)
+        ops = self._steerer.ops(before, self.steering, moved)
         if not ops:
             return
         try:

@@ -5,6 +5,7 @@ from appliance.core.actions import Cause, MoveClass
 from appliance.core.codec import RecordingError, decode_event, encode_event
 from appliance.core.events import DeadlinePassed, IntentChanged, UplinkChanged, UplinkFacts
 from appliance.core.replay import replay
+from appliance.core.state import steering
 from tests.unit.core.examples import DSL, FIBRE, HQ, VOICE, VOICE_POLICY, intent, policy
 from tests.unit.core.world import World
 
@@ -114,3 +115,10 @@ def test_what_is_at_its_default_takes_no_room() -> None:
 def test_an_intent_survives_the_way_through_text() -> None:
     event = IntentChanged(intent())
     assert decode_event(encode_event(0.0, event)) == (0.0, event)
+
+
+def test_all_moves_together_are_the_steering(world: World) -> None:
+    held = {}
+    for _, _, actions in world.log:
+        held |= {(a.class_name, a.site): a.after for a in actions if isinstance(a, MoveClass)}
+    assert held == steering(world.state).assignments
