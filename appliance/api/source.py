@@ -1,13 +1,24 @@
 """What the API needs from the supervisor. The API decides nothing and keeps nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from appliance.api.feed import Subscription
 from appliance.config.intent import Intent
 from appliance.contract.decision import History, Why
 from appliance.contract.ids import ClassName, SiteName
-from appliance.contract.status import Reloaded, Status
+from appliance.contract.status import (
+    ClassStatus,
+    PathStatus,
+    Reloaded,
+    Status,
+    UplinkStatus,
+    WarningStatus,
+)
+
+Part = Literal["uplinks", "paths", "classes", "warnings"]
+Row = UplinkStatus | PathStatus | ClassStatus | WarningStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,9 @@ class StatusSource(Protocol):
 
     def status(self) -> Status:
         """Everything, as of now."""
+
+    def rows(self, part: Part) -> Iterable[Row]:
+        """The rows of one part of it. On a hub they are thousands: each is made as it is taken."""
 
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""

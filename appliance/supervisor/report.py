@@ -5,7 +5,7 @@ of the monotonic clock is told as its age, taken off the wall clock of now.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from appliance.config.addressing import plane_device
@@ -83,14 +83,12 @@ def _uplink_detail(entry: UplinkState) -> str:
     return entry.probed.evidence
 
 
-def paths(state: State, now: Moment, mtu: int) -> tuple[PathStatus, ...]:
+def paths(state: State, now: Moment, mtu: int) -> Iterator[PathStatus]:
     """Every path, by site and plane. `mtu` is that of the planes' devices."""
     names = Names(state.intent)
-    return tuple(
-        _path(state, names, site, path, now, mtu)
-        for site, entry in state.sites.items()
-        for path in entry.paths.values()
-    )
+    for site, entry in state.sites.items():
+        for path in entry.paths.values():
+            yield _path(state, names, site, path, now, mtu)
 
 
 def _path(
@@ -132,7 +130,7 @@ def _ratio(lost: int, sent: int) -> float | None:
     return min(1.0, max(0.0, lost / sent)) if sent else None
 
 
-def classes(state: State, now: Moment) -> tuple[ClassStatus, ...]:
+def classes(state: State, now: Moment) -> Iterator[ClassStatus]:
     """Every class toward every site."""
     places = {
         (site, plan.name): plan.sla
@@ -140,19 +138,17 @@ def classes(state: State, now: Moment) -> tuple[ClassStatus, ...]:
         for plan in shape.classes
     }
     uplinks_of = Names(state.intent)
-    return tuple(
-        ClassStatus(
-            name,
-            site,
-            carriers(uplinks_of, held.assignment),
-            _meets(entry, held, places.get((site, name))),
-            now.unix(held.since),
-            None if held.cause is None else held.cause.value,
-            held.reason,
-        )
-        for site, entry in state.sites.items()
-        for name, held in entry.classes.items()
-    )
+    for site, entry in state.sites.items():
+        for name, held in entry.classes.items():
+            yield ClassStatus(
+                name,
+                site,
+                carriers(uplinks_of, held.assignment),
+                _meets(entry, held, places.get((site, name))),
+                now.unix(held.since),
+                None if held.cause is None else held.cause.value,
+                held.reason,
+            )
 
 
 def _meets(entry: SiteState, held: ClassState, sla: int | None) -> bool | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from appliance import __version__, clock
 from appliance.api.feed import Feed, Subscription
 from appliance.api.problems import UnknownName
-from appliance.api.source import HistoryQuery
+from appliance.api.source import HistoryQuery, Part, Row
 from appliance.config.intent import Intent
 from appliance.contract.decision import Candidate, History, Move, Why
 from appliance.contract.ids import ClassName, SiteName, Slot
@@ -21,6 +21,7 @@ from appliance.contract.status import (
     Reloaded,
     Stage,
     Status,
+    UplinkStatus,
     WarningStatus,
 )
 from appliance.core.actions import Action, ClearWarning, DetourPlanes, MoveClass, RaiseWarning
@@ -88,7 +89,6 @@ class Source:
         box, state = self._box, self._box.engine.state
         engine, reconciler = box.engine, box.reconciler
         reflector = box.reflection.reflector.counters
-        since = {slot: at for slot, (_, at) in self._since.uplinks.items()}
         return Status(
             site=state.intent.site,
             site_id=state.intent.site_id,
@@ -97,9 +97,9 @@ class Source:
             at=now.wall,
             uptime_s=now.monotonic - self._started,
             config=self.config,
-            uplinks=report.uplinks(state, since, self._since.probed, now),
-            paths=report.paths(state, now, DEVICE_MTU),
-            classes=report.classes(state, now),
+            uplinks=self._uplinks(now),
+            paths=tuple(report.paths(state, now, DEVICE_MTU)),
+            classes=tuple(report.classes(state, now)),
             warnings=self._warnings(now),
             recorder=self._recorder.status,
             counters=Counters(
@@ -119,6 +119,23 @@ class Source:
                 loop_stalls=self._since.stalls,
             ),
         )
+
+    def rows(self, part: Part) -> Iterable[Row]:
+        """The rows of one part of the status as of now, even if they are taken later."""
+        now, state = self._now(), self._box.engine.state
+        match part:
+            case "uplinks":
+                return self._uplinks(now)
+            case "paths":
+                return report.paths(state, now, DEVICE_MTU)
+            case "classes":
+                return report.classes(state, now)
+            case "warnings":
+                return self._warnings(now)
+
+    def _uplinks(self, now: Moment) -> tuple[UplinkStatus, ...]:
+        since = {slot: at for slot, (_, at) in self._since.uplinks.items()}
+        return report.uplinks(self._box.engine.state, since, self._since.probed, now)
 
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""

@@ -1,10 +1,11 @@
 """A status source that tells one fixed story: what the API and the command line are tested with."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from appliance.api.feed import Feed, Subscription
 from appliance.api.problems import UnknownName
-from appliance.api.source import HistoryQuery
+from appliance.api.source import HistoryQuery, Part, Row
 from appliance.config.errors import ConfigError, Problem
 from appliance.config.intent import Intent
 from appliance.contract.decision import Candidate, CarrierStatus, History, Move, Why
@@ -224,6 +225,9 @@ class ScriptedSource:
 
     def status(self) -> Status:
         return self.now_status
+
+    def rows(self, part: Part) -> Iterable[Row]:
+        return iter(getattr(self.now_status, part))
 
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         if (class_name, site) != (WHY.class_name, WHY.site):
