@@ -56,8 +56,10 @@ def story(lab: Lab) -> None:
     hub.supervisor = supervisor
     cold_apply(lab, hub, supervisor)
     lab.wait_until(lambda: far.answered >= 2 * SITES * PLANES, 120, "every path is probed")
-    lab.sleep_virtual(10)
-    lab.check(paths_up(supervisor) == SITES * PLANES, "all paths are up")
+    lab.wait_until(
+        lambda: paths_up(supervisor) == SITES * PLANES, 300, "all paths are up", poll_s=10
+    )
+    lab.wait_until(lambda: all_over(supervisor, "1-"), 300, "and all is calm", poll_s=10)
     probing(lab, supervisor, far)
     deaths(lab, hub, supervisor, far)
     far.stop()
@@ -189,7 +191,7 @@ def deaths(lab: Lab, hub: Site, supervisor: Supervisor, far: FarEnds) -> None:
         ("silence", fibre.cut, fibre.heal),
     ):
         lab.wait_until(
-            lambda: all_over(supervisor, "1-"), 300, "every class is on the fibre", poll_s=5
+            lambda: all_over(supervisor, "1-"), 300, "every class is on the fibre", poll_s=10
         )
         lab.sleep_virtual(5)
         times[what] = one_death(lab, traffic, far, die)
