@@ -458,6 +458,9 @@ class PathProber:
             if not has_drained:
                 has_drained = True
                 self._drain()
+            if not (entry.session.is_awaiting or entry.padded_sizes):
+                entry.watch_ns = None  # all is well: of a slow pace, that is nearly always so
+                continue
             self._judge(entry, now, stalled_ns)
             self._watch(entry)
 

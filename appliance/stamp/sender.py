@@ -313,6 +313,11 @@ class SessionSender:
 
     # -- deadlines ---------------------------------------------------------------------------
 
+    @property
+    def is_awaiting(self) -> bool:
+        """Is there a probe without an answer or a verdict?"""
+        return bool(self._awaited)
+
     def next_deadline_ns(self) -> int | None:
         """When to call `handle_timer`; None while no answer is awaited."""
         for sequence, sent_ns in self._awaited.values():
