@@ -21,42 +21,44 @@ def story_the_wall_clock_jumps(lab: Lab) -> None:
     truth = time.time()
     for jump_s in (-3600.0, 86400.0, -86400.0 + 3600.0):
         time.clock_settime(time.CLOCK_REALTIME, time.time() + jump_s)
-        lab.sleep_virtual(5)
+        lab.sleep_virtual(2)
         states = {p["path"]: p["state"] for p in fleet.supervisor("a").status()["paths"]}
         lab.check(set(states.values()) == {"up"}, f"{jump_s:+.0f} s: {states}")
-    lab.check(abs(time.time() - truth - 15) < 5, "the clock is right again")
+    lab.check(abs(time.time() - truth - 6) < 2, "the clock is right again")
     lab.check(len(moves(fleet, "a")) == before, "no class has moved")
     delay_us = fleet.path("a", "b/1-1")["delay_us"]
     lab.check(20_000 <= delay_us < 23_000, f"the delay is still measured as {delay_us} us")
     lab.check(stream.stop().lost == 0, "no packet was lost")
 
 
-def story_the_disk_is_full_and_read_only(lab: Lab) -> None:
+def story_a_disk_is_full_and_another_read_only(lab: Lab) -> None:
     fleet = Fleet(lab, policies=[{"class": "voice", "hold": "5 s"}])
     for number, name in enumerate("ab", start=1):
         fleet.add(branch(lab, name), number)
     a, disk = fleet.sites["a"], str(fleet.folder("a") / "recordings")
-    a.run(["mkdir", disk])
-    a.run(["busybox", "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk])
+    for name, options in {"a": "size=256k", "b": "ro"}.items():
+        folder = str(fleet.folder(name) / "recordings")
+        # In the box's own mount namespace, where its supervisor lives.
+        fleet.sites[name].run(["mkdir", folder])
+        fleet.sites[name].run(["busybox", "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder])
     a.run(["sh", "-c", f"dd if=/dev/zero of={disk}/filler bs=4k 2>&1 | tail -1"])
     fleet.start()
     fleet.wait_up()
     fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
-    lab.wait_until(lambda: "recorder" in warnings(fleet, "a"), 60, "a warns of the full disk")
-    lab.say(warnings(fleet, "a")["recorder"])
+    for name, what in {"a": "full", "b": "read-only"}.items():
+        lab.wait_until(lambda: "recorder" in warnings(fleet, name), 60, f"{what}: {name} warns")  # noqa: B023
+        lab.say(warnings(fleet, name)["recorder"])
     fleet.sites["b"].uplinks["fibre"].down.cut()
     fleet.wait_carriers("a", "voice", "b", ["1-2"], 10)
     answers = lab.ping(*hosts(fleet), count=3, dscp=46).received
     lab.check(answers == 3, "failover works all the same")
     a.run(["rm", f"{disk}/filler"])
     lab.wait_until(lambda: "recorder" not in warnings(fleet, "a"), 120, "room again: it ends")
-    a.run(["busybox", "mount", "-o", "remount,ro", disk])
-    lab.wait_until(lambda: "recorder" in warnings(fleet, "a"), 60, "a warns of read-only")
-    lab.check(lab.ping(*hosts(fleet), count=3, dscp=46).received == 3, "and forwards")
+    lab.check("recorder" in warnings(fleet, "b"), "b goes on to warn")
 
 
 def story_notices_are_lost(lab: Lab) -> None:
-    """10,000 foreign routes at once overrun the supervisor's socket; it reads everything anew."""
+    """20,000 foreign routes at once overrun the supervisor's socket; it reads everything anew."""
     fleet = pair(lab)
     fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
     a, supervisor = fleet.sites["a"], fleet.supervisor("a")
