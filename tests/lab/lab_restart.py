@@ -18,6 +18,9 @@ FOREIGN = (
     "rule add from 192.0.2.129 table 77 pref 15000",
 )
 
+# A supervisor that starts tries the kernel with objects of its own, and removes them.
+TRIAL = ("bl-probe", "fd00::", "id 184614911", "link/", "valid_lft")
+
 
 def story_killed_and_started_again(lab: Lab) -> None:
     fleet = pair(lab)
@@ -32,14 +35,14 @@ def story_killed_and_started_again(lab: Lab) -> None:
     lab.sleep_virtual(1)
     monitor = KernelMonitor(a, "link", "address", "route", "rule", "nexthop")
     supervisor.kill()
-    lab.sleep_virtual(5)
+    lab.sleep_virtual(3)
     supervisor.start(60)
     fleet.wait_carriers("a", "voice", "b", ["1-2"], 10)
-    lab.sleep_virtual(10)
+    lab.sleep_virtual(5)
     ops = sum(supervisor.status()["counters"]["ops"].values())
     lab.record("restart_ops", ops, "operations")
     lab.check(ops == 0, f"the restarted supervisor applies {ops} operations")
-    changes = [notice.text for notice in monitor.notices()]
+    changes = [n.text for n in monitor.notices() if not any(word in n.text for word in TRIAL)]
     lab.check(not changes, f"the kernel tells of no change: {changes[:3]}")
     for each in (stream, back):
         lost = each.stop().lost
@@ -52,24 +55,31 @@ def story_drift_is_repaired(lab: Lab) -> None:
     fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
     a = fleet.sites["a"]
     a.ip(*FOREIGN)
-    a.nft("table inet mine { chain keep { type filter hook input priority 50; } }")
+    a.nft("table inet mine { chain keep { type filter hook input priority 50; }; }")
     foreign = foreign_objects(a)
     peer = a.run(["wg", "show", "bl-1-1", "peers"]).strip()
     b_network = str(fleet.sites["b"].lans["lan0"].address4.network)
     voice_table = str(0xB1000000 + 0x101)
+    for silent in (  # of what the kernel does not tell us: found when all is looked at again
+        ["nft", "flush", "table", "inet", "branchline"],
+        ["nft", "delete", "table", "netdev", "branchline"],
+        ["wg", "set", "bl-1-1", "peer", peer, "remove"],
+    ):
+        a.run(silent)
+    what = "firewall, counters and a tunnel's peer are gone"
+    took_s = lab.wait_until(lambda: is_in_force(lab, fleet), 75, f"{what}: mended", poll_s=5)
+    lab.record("repair", took_s, "s", fault=what)
     faults = {
         "a class route is deleted": ["ip", "route", "del", b_network, "table", voice_table],
         "a rule is deleted": ["ip", "rule", "del", "pref", "20101"],
-        "the firewall is flushed": ["nft", "flush", "table", "inet", "branchline"],
-        "the firewall is deleted": ["nft", "delete", "table", "inet", "branchline"],
-        "a tunnel's peer is removed": ["wg", "set", "bl-1-1", "peer", peer, "remove"],
         "a tunnel's device is deleted": ["ip", "link", "del", "bl-1-2"],
         "a tunnel's device is set down": ["ip", "link", "set", "bl-1-1", "down"],
+        "the management device is set down": ["ip", "link", "set", "bl-mgmt", "down"],
         "all nexthops are flushed": ["ip", "nexthop", "flush"],
     }
     for what, command in faults.items():
         a.run(command)
-        took_s = lab.wait_until(lambda: is_in_force(lab, fleet), 90, f"{what}, and it is mended")
+        took_s = lab.wait_until(lambda: is_in_force(lab, fleet), 20, f"{what}: mended", poll_s=0.5)
         lab.record("repair", took_s, "s", fault=what)
     lab.check(foreign_objects(a) == foreign, "foreign devices, routes, rules and tables stay")
     fleet.wait_up(60)
