@@ -5,6 +5,7 @@ Everything without our mark is left out here, at the first opportunity.
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import NamedTuple
 
@@ -103,10 +104,7 @@ def route(payload: bytes, names: Mapping[int, str]) -> tuple[Key, Route] | None:
         return None
     found = attributes(payload, rt.ROUTE_HEADER.size)
     version = _VERSIONS[family]
-    build = _ADDRESSES[version]
-    # Made from text, not by ipaddress: a hub lists thousands.
-    destination = found.get(rt.RTA_DST, bytes(4 if version == 4 else 16))
-    prefix = f"{build(destination)}/{size}"
+    prefix = _prefix(version, found.get(rt.RTA_DST, bytes(4 if version == 4 else 16)), size)
     metric = _u32(found[rt.RTA_PRIORITY]) if rt.RTA_PRIORITY in found else 0
     where = _u32(found[rt.RTA_TABLE]) if rt.RTA_TABLE in found else table
     key = Key(Kind.ROUTE, (where, prefix, metric))
@@ -116,17 +114,28 @@ def route(payload: bytes, names: Mapping[int, str]) -> tuple[Key, Route] | None:
     device = gateway = None
     if kind == rt.UNICAST and hop is None:
         device = names.get(_u32(found[rt.RTA_OIF]), "") if rt.RTA_OIF in found else ""
-        gateway = build(found[rt.RTA_GATEWAY]) if rt.RTA_GATEWAY in found else None
+        gateway = _address(version, found[rt.RTA_GATEWAY]) if rt.RTA_GATEWAY in found else None
     elif kind not in (rt.UNICAST, rt.UNREACHABLE):
         device = f"route type {kind}"
     return key, Route(
         nexthop=_u32(hop) if hop is not None else None,
         device=device,
         gateway=gateway,
-        source=build(source) if source is not None else None,
+        source=_address(version, source) if source is not None else None,
         mtu=_u32(mtu) if mtu is not None else None,
         on_link=hop is None and bool(flags & rt.ONLINK),
     )
+
+
+@lru_cache(maxsize=1 << 14)
+def _prefix(version: int, destination: bytes, size: int) -> str:
+    """Kept, since a hub has thousands, each in the tables of all classes."""
+    return f"{_ADDRESSES[version](destination)}/{size}"
+
+
+@lru_cache(maxsize=256)
+def _address(version: int, packed: bytes) -> IPv4Address | IPv6Address:
+    return _ADDRESSES[version](packed)
 
 
 def rule(payload: bytes) -> tuple[Key, Rule] | None:

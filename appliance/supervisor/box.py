@@ -139,8 +139,8 @@ class Box:
         self, _now: float, event: Event, _actions: tuple[Action, ...], state: State
     ) -> None:
         """What an event means for the other parts."""
-        if state.is_settled:
-            self._settled.set()
+        if state.is_settled and not state.pending:
+            self._settled.set()  # every site has been decided about
         if isinstance(event, UplinkChanged):
             self.wake()  # addresses and gateways are in the plan
             if (health := self.health.get(event.facts.slot)) is not None:
