@@ -58,7 +58,8 @@ HEADERS = 48  # IPv6 and UDP: what a packet has beyond its STAMP part
 TICK_NS = 10 * MS
 SPREAD_NS = 100 * MS  # paces this slow are spread over their interval in ticks
 GOLDEN = 0.6180339887  # spreads any number of paths evenly
-MOST_BATCHES = 256  # read before deadlines are judged, whatever is sent to us
+MOST_BATCHES = 16  # read at a time before others get a turn
+OPEN_GAP_NS = 5 * MS  # between the first probes of new paths: each takes a WireGuard handshake
 IDLE_NS = 1_000 * MS  # when there is nothing to wait for
 
 Emit = Callable[[Event], None]
@@ -164,14 +165,15 @@ class PathProber:
         """Measure these paths. Sessions of paths that stay as they are go on."""
         before, self._paths = self._paths, {}
         self._by_answer = {}
-        now = self._now()
+        open_at = self._now()
         for path, wanted in paths.items():
             entry = before.pop(path, None)
             if entry is None or (entry.destination, entry.pktinfo) != (
                 wanted.destination,
                 wanted.pktinfo,
             ):
-                entry = self._open(path, wanted, now)
+                entry = self._open(path, wanted, open_at)
+                open_at += OPEN_GAP_NS
             self._paths[path] = entry
             for session in (entry.session, entry.padded):
                 self._by_answer[entry.destination, session.ssid] = entry
@@ -350,8 +352,8 @@ class PathProber:
 
     # -- receiving -----------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Read every answer that waits."""
+    def _drain(self) -> bool:
+        """Read the answers that wait. False when there may be more."""
         for _ in range(MOST_BATCHES):
             packets = self._socket.receive()
             for octets, source, pktinfo, received_ns, _, _ in packets:
@@ -360,7 +362,8 @@ class PathProber:
                 if entry is not None and entry.pktinfo == pktinfo:
                     self._receive(entry, ssid, octets, received_ns + self._epoch_ns)
             if len(packets) < BATCH:
-                return
+                return True
+        return False
 
     def _receive(self, entry: _Path, ssid: int, octets: bytes, received: int) -> None:
         try:
@@ -456,8 +459,10 @@ class PathProber:
             if at != entry.watch_ns or self._paths.get(entry.path) is not entry:
                 continue
             if not has_drained:
-                has_drained = True
-                self._drain()
+                has_drained = self._drain()
+                if not has_drained:
+                    heapq.heappush(deadlines, (at, -1, entry))  # judged when all has been read
+                    return
             if not (entry.session.is_awaiting or entry.padded_sizes):
                 entry.watch_ns = None  # all is well: of a slow pace, that is nearly always so
                 continue

@@ -43,13 +43,14 @@ def _clear(_number: int, _frame: FrameType | None) -> None:
 
 
 def _write(path: Path) -> None:
-    signal.setitimer(signal.ITIMER_PROF, 0)  # no more samples: writing is not of interest
+    signal.setitimer(signal.ITIMER_PROF, 0)  # writing is not of interest
     total = max(1, _on_top.total())
     parts = [f"{total} samples of {PERIOD_S * 1e3:g} ms of CPU time"]
     for title, counter in (("on top", _on_top), ("lines", _lines), ("anywhere", _anywhere)):
         rows = [f"{100 * n / total:6.2f} %  {name}" for name, n in counter.most_common(SHOWN)]
         parts += [f"-- {title}", *rows]
     path.write_text("\n".join(parts) + "\n")
+    signal.setitimer(signal.ITIMER_PROF, PERIOD_S, PERIOD_S)
 
 
 if __name__ == "__main__":
