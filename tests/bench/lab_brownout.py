@@ -5,9 +5,12 @@
 
 By turns a's and b's fibre gets worse in the direction towards its site, at another phase of the
 probe interval and with another random sequence each time. The time from there to the kernel's
-notice that a's route of the class changed is one sample. Then the line heals, the class comes back,
-and the next run begins. All lines have 1 ms of jitter all the time.
+notice that a's route of the class leads to a path without that line, and not back to it while it is
+bad, is one sample. Then the line heals, the class comes back, and the next run begins. All lines
+have 1 ms of jitter all the time.
 """
+
+import re
 
 from lab.fleet import Fleet
 from lab.line import Line
@@ -21,6 +24,7 @@ INTERVAL_MS = 20
 PPS = 200
 SETTLE_S = 5.0  # at home before the next brownout
 GIVE_UP_S = 60.0
+STAYS_S = 2.0  # away from the bad line, or it was no move
 JITTER_MS = 1.0
 LOSS_ONLY = {"loss": "1 %"}
 DELAY_ONLY = {"delay": "80 ms"}
@@ -60,10 +64,12 @@ def run(
         fleet.wait_carriers("a", "voice", "b", ["1-1"], 600)
         lab.sleep_virtual(SETTLE_S)
         line = fleet.sites["ab"[n % 2]].uplinks["fibre"].down
+        is_bad = (r"bl-1-\d", r"bl-\d-1")[n % 2]
         wait_for_phase(INTERVAL_MS / 1000, n / RUNS)
         begun = clock()
         line.change(delay_ms=10 + added_delay_ms, loss=loss)
-        samples.append(round(wait_for_move(lab, monitor, prefix, begun) - begun, 4))
+        left_at = wait_for_leaving(lab, monitor, prefix, begun, is_bad)
+        samples.append(round(left_at - begun, 4))
         line.change(delay_ms=10, loss=0.0)
     for stream in streams:
         stream.stop()
@@ -85,10 +91,30 @@ def run(
     )
 
 
-def wait_for_move(lab: Lab, monitor: KernelMonitor, prefix: str, since: float) -> float:
-    """When the kernel told that the class's route changed."""
-    lab.wait_until(lambda: route_moves(monitor, prefix, since), GIVE_UP_S, "the class moves")
-    return route_moves(monitor, prefix, since)[0].at
+def wait_for_leaving(
+    lab: Lab, monitor: KernelMonitor, prefix: str, since: float, is_bad: str
+) -> float:
+    """When the kernel told that the class's route leads where no device matches, and stays there.
+
+    A move to another path over the bad line is none.
+    """
+
+    def left_at() -> float | None:
+        at = None
+        for notice in route_moves(monitor, prefix, since):
+            if re.search(is_bad, notice.text):
+                at = None
+            elif at is None:
+                at = notice.at
+        return at
+
+    end_s = lab.now_s + GIVE_UP_S
+    while True:
+        lab.wait_until(lambda: left_at() is not None, end_s - lab.now_s, "the class leaves")
+        seen = left_at()
+        lab.sleep_virtual(STAYS_S)
+        if seen is not None and seen == left_at():
+            return seen
 
 
 def build(lab: Lab, sla: dict[str, str]) -> tuple[Fleet, str]:
