@@ -31,6 +31,7 @@ class Kernel(Protocol):
 
         Shared are sysctls, the up flag of devices that are not ours, and addresses: one that
         somebody else has put where we want it counts as present and stays when we no longer do.
+        Raises KernelError, as everything here that fails.
         """
         ...
 
@@ -47,7 +48,7 @@ class Kernel(Protocol):
         ...
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
-        """Packets of each named counter of `netdev branchline`; None where there is none.
+        """Packets of each named counter of `netdev branchline`; None for one that cannot be read.
 
         A smaller value than before means that the table was loaded anew: start over.
         """

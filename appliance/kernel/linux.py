@@ -14,7 +14,7 @@ from appliance.kernel import listing
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.keys import Keys
-from appliance.kernel.netlink import InterruptedDumpError, Netlink
+from appliance.kernel.netlink import InterruptedDumpError, Netlink, Refusal
 from appliance.kernel.nft import Nftables
 from appliance.kernel.sysctl import read_sysctl, write_sysctl
 from appliance.kernel.wireguard import WireguardNetlink
@@ -71,7 +71,7 @@ class LinuxKernel:
             try:
                 return await self._observe(frozenset(wanted))
             except OSError as error:
-                raise KernelError(None, error.errno or 0, str(error.strerror)) from error
+                raise _failed(None, error) from error
 
     async def apply(self, ops: Sequence[Op]) -> None:
         ours = (op for op in ops if not (isinstance(op, Delete) and op.key.kind in SHARED))
@@ -95,7 +95,10 @@ class LinuxKernel:
             self._route(self._steering, batch, is_delete)
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
-        return self._nftables.read_counters(names)
+        try:
+            return self._nftables.read_counters(names)
+        except OSError:  # the socket failed: nothing is known this time
+            return (None,) * len(names)
 
     # Applying
 
@@ -107,7 +110,7 @@ class LinuxKernel:
             try:
                 refused = self._wireguard.apply(batch)
             except OSError as error:
-                raise KernelError(batch[0], error.errno or 0, str(error.strerror)) from error
+                raise _failed(batch[0], error) from error
             if refused is not None:
                 raise KernelError(*refused)
         else:
@@ -118,7 +121,7 @@ class LinuxKernel:
         owners: list[Op] = []
         if not self._is_safe:
             # The first IPv4 route of a boot by nexthop id crashes kernel 6.12 while `lo` is down.
-            netlink.send([rt.link_up("lo")])
+            _send(netlink, batch, [rt.link_up("lo")])
             self._is_safe = True
         for op in batch:
             try:
@@ -130,7 +133,7 @@ class LinuxKernel:
             encoded += found
             owners += [op] * len(found)
         for start in range(0, len(encoded), _MOST_AT_ONCE):
-            for refusal in netlink.send(encoded[start : start + _MOST_AT_ONCE]):
+            for refusal in _send(netlink, batch, encoded[start : start + _MOST_AT_ONCE]):
                 op = owners[start + refusal.place]
                 if not _is_tolerated(op, refusal.errno):
                     raise KernelError(op, refusal.errno, refusal.detail)
@@ -213,4 +216,15 @@ def _set_sysctl(op: Op) -> None:
     try:
         write_sysctl(str(op.key.ident[0]), op.item.value)
     except OSError as error:
-        raise KernelError(op, error.errno or 0, str(error.strerror)) from error
+        raise _failed(op, error) from error
+
+
+def _send(netlink: Netlink, batch: Sequence[Op], encoded: Sequence[bytes]) -> tuple[Refusal, ...]:
+    try:
+        return netlink.send(encoded)
+    except OSError as error:
+        raise _failed(batch[0], error) from error
+
+
+def _failed(op: Op | None, error: OSError) -> KernelError:
+    return KernelError(op, error.errno or 0, str(error.strerror))

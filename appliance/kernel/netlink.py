@@ -41,12 +41,11 @@ class Refusal(NamedTuple):
     detail: str
 
 
-class OverrunError(Exception):
-    """Messages were lost because we read too slowly. Whoever listens must read everything anew."""
-
-
-class InterruptedDumpError(Exception):
+class InterruptedDumpError(OSError):
     """What was being dumped changed underneath. Dump again."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINTR, "what is being listed changes all the time")
 
 
 def message(kind: int, flags: int, payload: bytes) -> bytes:
@@ -99,7 +98,11 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 class Netlink:
-    """A socket for requests. Not for use by two callers at once."""
+    """A socket for requests. Not for use by two callers at once.
+
+    Every method raises OSError when the socket fails; ENOBUFS: answers were lost, so that nobody
+    knows what was done.
+    """
 
     def __init__(self, family: int) -> None:
         self._socket = socket.socket(
@@ -144,7 +147,7 @@ class Netlink:
         self._socket.send(whole)
         refused: list[Refusal] = []
         while True:
-            for kind, flags, sequence, payload in messages(self._read()):
+            for kind, flags, sequence, payload in messages(self._socket.recv(_READ)):
                 if kind == _ERROR and first <= sequence <= last:
                     (code,) = _INT.unpack_from(payload)
                     if code:
@@ -163,7 +166,7 @@ class Netlink:
         )
         self._socket.send(whole)
         while len(answers) < len(batch):
-            for kind, _, sequence, payload in messages(self._read()):
+            for kind, _, sequence, payload in messages(self._socket.recv(_READ)):
                 if sequence != first + len(answers):
                     continue
                 if kind == _ERROR:
@@ -184,7 +187,7 @@ class Netlink:
         is_done = is_interrupted = False
         while not is_done:
             found: list[bytes] = []
-            for each, flags, sequence, body in messages(self._read()):
+            for each, flags, sequence, body in messages(self._socket.recv(_READ)):
                 if sequence != self._sequence:
                     continue
                 is_interrupted |= bool(flags & _DUMP_INTERRUPTED)
@@ -199,14 +202,6 @@ class Netlink:
                 yield found
         if is_interrupted:
             raise InterruptedDumpError
-
-    def _read(self) -> bytes:
-        try:
-            return self._socket.recv(_READ)
-        except OSError as error:
-            if error.errno == errno.ENOBUFS:
-                raise OverrunError from error
-            raise
 
 
 def collect(parts: Iterable[list[bytes]]) -> list[bytes]:
