@@ -36,6 +36,7 @@ _ETH_P_IPV6 = 0x86DD
 _SO_RCVBUFFORCE = 33
 _PORT0 = 20_000  # of the devices
 _HEADERS = 48  # IPv6, UDP
+PROBE_S = 4.0  # between two probes of a far end on one plane
 _SENDER = struct.Struct(">IIIHH")  # sequence, seconds, nanoseconds, error estimate, SSID
 _REFLECTOR = struct.Struct(">IIIHHIIIIIHxxB3x")
 _UDP = struct.Struct(">HHHH")
@@ -115,7 +116,7 @@ class FarEnds:
         return self._header[_HEARD]
 
     def probe(self, *, is_on: bool) -> None:
-        """Have every far end probe the hub too, once a second on each plane."""
+        """Have every far end probe the hub too, every PROBE_S on each plane."""
         self._header[_PROBING] = is_on
 
     def arrived_ns(self, sequence: int) -> int:
@@ -199,7 +200,7 @@ class FarEnds:
             if not header[_PROBING]:
                 begun, sent = time.monotonic(), 0
                 continue
-            due = int((time.monotonic() - begun) * len(outgoing))
+            due = int((time.monotonic() - begun) * len(outgoing) / PROBE_S)
             for n in range(sent, due):
                 _send(tap, *outgoing[n % len(outgoing)])
             sent = due
