@@ -4,8 +4,8 @@
                             === dsl   20 ms ===+
 
 The far ends are 4,000 real WireGuard devices with a reflector (tests/bench/far_ends.py): none is
-scaled up. Five classes, two prefixes per site. What is scaled up is the rate of probes: each path is
-probed every 4 s, because at 4,000 a second the far ends and the encryption at both ends would
+scaled up. Five classes, two prefixes per site. What is scaled up is the rate of probes: each path
+is probed every 4 s, because at 4,000 a second the far ends and the encryption at both ends would
 need more than the whole core that they share with the hub. The CPU share of 1,000 probes/s sent
 and as many answered is told times four.
 
