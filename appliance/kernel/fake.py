@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import assert_never
 
 from appliance.kernel.kernel import KernelError
+from appliance.kernel.keys import Keys
 from appliance.plan.plan import (
     SHARED,
     Add,
@@ -64,6 +65,16 @@ class FakeKernel:
         self.counters: dict[str, int] = {}
         self.applied: list[Op] = []
         self.crash_after = crash_after
+
+    @property
+    def ports(self) -> frozenset[int]:
+        return frozenset()
+
+    def use_keys(self, keys: Keys) -> None:
+        """It makes no tunnels: a peer is known by the digest of its key."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     async def observe(self, wanted: Collection[Key]) -> Observed:
         found = dict(self.owned)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from appliance.kernel.keys import Keys
 from appliance.plan.plan import Key, Observed, Op
 from appliance.plan.text import render_op
 
@@ -25,6 +26,19 @@ class KernelError(Exception):
 
 class Kernel(Protocol):
     """Observes and applies; decides nothing. What does not bear our mark is never touched."""
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """By these a netlink listener knows our own changes."""
+        ...
+
+    def use_keys(self, keys: Keys) -> None:
+        """Another configuration may name other preshared keys. Nothing in the kernel changes."""
+        ...
+
+    def close(self) -> None:
+        """Let go. Nothing in the kernel changes."""
+        ...
 
     async def observe(self, wanted: Collection[Key]) -> Observed:
         """Everything that bears our mark, and of what is shared with others the `wanted` keys.

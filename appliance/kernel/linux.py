@@ -51,19 +51,16 @@ class LinuxKernel:
         self._turn = asyncio.Lock()
 
     def close(self) -> None:
-        """Let go. Nothing in the kernel changes."""
         self._steering.close()
         self._netlink.close()
         self._wireguard.close()
         self._nftables.close()
 
     def use_keys(self, keys: Keys) -> None:
-        """Another configuration may name other preshared keys. Nothing in the kernel changes."""
         self._wireguard.use_keys(keys)
 
     @property
     def ports(self) -> frozenset[int]:
-        """By these a netlink listener knows our own changes."""
         return frozenset({self._steering.port, self._netlink.port})
 
     async def observe(self, wanted: Collection[Key]) -> Observed:

@@ -6,6 +6,7 @@ read too slowly, `Resync` says so, and everything is to be read again.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import socket
@@ -72,7 +73,8 @@ class Monitor:
     def __init__(self, ours: Collection[int] = (), buffer: int = _BUFFER) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        with contextlib.suppress(PermissionError):  # listening needs no privilege, only this does
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
         if ours:
             program = ctypes.create_string_buffer(_ignore(ours))
             # struct sock_fprog: how many, and where.

@@ -14,6 +14,7 @@ import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from appliance import clock
 from appliance.api.listen import serve
@@ -24,7 +25,7 @@ from appliance.contract.status import ConfigStatus, Reloaded
 from appliance.contract.wire import SOCKET_NAME
 from appliance.core.codec import encode_event
 from appliance.kernel.features import missing_features
-from appliance.kernel.kernel import KernelError
+from appliance.kernel.kernel import Kernel, KernelError
 from appliance.kernel.keys import KeyFileError, load_keys, load_probe_key
 from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
@@ -44,7 +45,7 @@ FAILED = 1
 
 
 def run(config: Path, state: Path) -> int:
-    """Run a box until SIGTERM or SIGINT. The exit status: 0 stopped, 1 could not be started.
+    """Run a box until SIGTERM or SIGINT. The exit status: 0 stopped, 1 failed.
 
     `state` holds the key, the recordings and the API's socket. What went wrong and what to do
     about it is printed on standard error.
@@ -66,7 +67,7 @@ async def _run(config: Path, state: Path) -> int:
         if missing:
             return FAILED
         settings, told = _read(config, state)
-        await Life(config, state, settings, told).run()
+        await Life(config, state, settings, told, LinuxKernel(settings.keys)).run()
         return 0
     finally:
         lock.close()
@@ -111,26 +112,32 @@ def as_config_error(config: Path, error: Exception) -> ConfigError:
 class Life:
     """One run of the supervisor, from adoption to the signal that ends it."""
 
-    def __init__(self, config: Path, state: Path, settings: Settings, told: ConfigStatus) -> None:
+    def __init__(
+        self, config: Path, state: Path, settings: Settings, told: ConfigStatus, kernel: Kernel
+    ) -> None:
         self._config = config
         self._state = state
         run_directory = state / RUN
         run_directory.mkdir(mode=0o750, exist_ok=True)
-        self._kernel = LinuxKernel(settings.keys)
-        self._monitor = Monitor(self._kernel.ports)
-        self._box = Box(settings, self._kernel, self._monitor, run_directory)
+        self._kernel = kernel
+        self._box = Box(settings, kernel, Monitor(kernel.ports), run_directory)
         self._notifier = Notifier()
         recordings = state / RECORDER_DIRECTORY
         self._recorder = Recorder(recordings, os.urandom(4).hex(), encode_event, self._recording)
         self._source = Source(self._box, self._recorder, recordings, told, self.reload)
         self._reloading = asyncio.Lock()
+        self._stop = asyncio.Event()
+        self._fault: BaseException | None = None
 
     async def run(self) -> None:
-        """Until a signal ends it. Raises KernelError when the kernel cannot even be read."""
-        stop = asyncio.Event()
+        """Until a signal ends it. Raises KernelError when the kernel cannot even be read.
+
+        A fault of our own ends it too, and is raised: whoever started us does so again.
+        """
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._failed)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._stop.set)
         await self._box.adopt()
         async with AsyncExitStack() as stack:
             stack.callback(self._notifier.close)
@@ -146,12 +153,25 @@ class Life:
                 loop.add_signal_handler(
                     signal.SIGHUP, lambda: tasks.append(group.create_task(self._hang_up()))
                 )
-                await stop.wait()
+                await self._stop.wait()
                 self._source.stage = "stopping"
                 self._notifier.stopping()
                 for task in tasks:
                     task.cancel()
         self._kernel.close()
+        if self._fault is not None:
+            raise self._fault
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """The loop caught an exception. Out of a callback of ours, such as a timer, it is a fault.
+
+        asyncio would only log it, and that callback would never come again while the watchdog is
+        told that all is well. What it tells of connections of the API has no handle.
+        """
+        loop.default_exception_handler(context)
+        if "handle" in context and self._fault is None:
+            self._fault = context["exception"]
+            self._stop.set()
 
     async def _announce(self) -> None:
         """Say that the box is in service, and keep its configuration as the last good one."""

@@ -1,0 +1,63 @@
+"""A supervisor's whole life on a kernel in memory: a box with one uplink, dead, and one peer."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from appliance.kernel.fake import FakeKernel
+from appliance.supervisor.run import Life, load_settings, status_of
+
+CONFIG = """\
+version: 1
+site: {{name: a, id: 1}}
+fleet: {{overlay: "fd12:3456:789a::/48"}}
+uplinks:
+  - {{name: fibre, device: nowhere0, address: 203.0.113.18/28, gateway: 203.0.113.17}}
+peers:
+  - name: b
+    id: 2
+    public_key: SFFIUUhRSFFIUUhRSFFIUUhRSFFIUUhRSFFIUUhRSFE=
+    uplinks: [{{label: cable, endpoint: 198.51.100.1}}]
+    prefixes: ["{prefix}"]
+probing: {{port: {port}}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as found:
+        found.bind(("::", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def write(folder: Path, prefix: str = "192.0.2.0/24", more: str = "") -> Path:
+    path = folder / "a.yaml"
+    path.write_text(CONFIG.format(prefix=prefix, port=free_port()) + more)
+    return path
+
+
+def life(folder: Path, kernel: FakeKernel) -> Life:
+    """Made, not started. The configuration has been written."""
+    config, state = folder / "a.yaml", folder / "state"
+    state.mkdir(exist_ok=True)
+    return Life(config, state, load_settings(config, state), status_of(config), kernel)
+
+
+@contextlib.asynccontextmanager
+async def running(lived: Life) -> AsyncIterator[asyncio.Task[None]]:
+    """It runs, and its first plan is in force."""
+    task = asyncio.create_task(lived.run())
+    try:
+        await until(lambda: task.done() or lived._source.stage == "running")
+        yield task
+    finally:
+        lived._stop.set()
+        await asyncio.wait([task])
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110 - it is said in many places
+            await asyncio.sleep(0.01)
