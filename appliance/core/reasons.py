@@ -43,6 +43,8 @@ def move(
         return f"{who} starts on {_names(after)}, the first choice of its policy"
     if cause is Cause.NO_PATH or not after:
         troubles = "; ".join([f"{s.candidate.name}: {trouble(s, uplinks)}" for s in standings])
+        if standings and not plan.is_fail_closed:
+            return f"{who} is discarded until a path works: {troubles}"
         return f"{who} is discarded, as its policy says: {troubles or 'no path is permitted'}"
     if cause is Cause.CONFIGURED:
         if not left:

@@ -23,7 +23,11 @@ SLICE = 16  # sites looked at in one step, so that a hub's step stays short
 
 
 def reconsider(draft: Draft, site: SiteDraft) -> None:
-    """Decide everything about one site anew."""
+    """Decide everything about one site anew.
+
+    Every class has an assignment afterwards, an empty one if need be: what has none has no route
+    in the table of its class, and its packets would go where those of the default class go.
+    """
     _follow_uplinks(draft, site)
     if not draft.is_settled:
         return
@@ -190,6 +194,9 @@ def _warn_class(
     if is_decided and not carriers and plan.is_fail_closed:
         text = f"no path meets the SLA of {subject}: its packets are discarded"
         draft.warn("class-discarded", subject, Severity.CRITICAL, text)
+    elif is_decided and not carriers and _is_reachable(draft, site):
+        text = f"no path that the policy of {subject} permits works: its packets are discarded"
+        draft.warn("class-discarded", subject, Severity.CRITICAL, text)
     else:
         draft.clear("class-discarded", subject)
     violators = [s for s in carriers if s.is_usable and not s.meets]
@@ -201,10 +208,16 @@ def _warn_class(
         draft.clear("sla-unmet", subject)
 
 
+def _is_reachable(draft: Draft, site: SiteDraft) -> bool:
+    """May packets of any class get there?"""
+    return any(
+        site.paths[plane].liveness is not Liveness.DOWN and draft.is_usable(plane.local)
+        for plane in site.shape.used
+    )
+
+
 def _warn_unreachable(draft: Draft, site: SiteDraft) -> None:
-    used = [(plane, site.paths[plane]) for plane in site.shape.planes if plane in site.shape.used]
-    for plane, path in used:
-        if path.liveness is not Liveness.DOWN and draft.is_usable(plane.local):
-            draft.clear("no-path", site.name)
-            return
-    draft.warn("no-path", site.name, Severity.CRITICAL, f"no path to {site.name} works")
+    if _is_reachable(draft, site):
+        draft.clear("no-path", site.name)
+    else:
+        draft.warn("no-path", site.name, Severity.CRITICAL, f"no path to {site.name} works")

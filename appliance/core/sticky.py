@@ -68,8 +68,12 @@ def choose(
         return choice._replace(review_at=min(choice.review_at, review_at))
     last = best(standings)
     if last is None or not last.is_usable:
-        # Nothing works. Stay, so that packets flow again the moment the path does.
-        return Choice((), Cause.CONFIGURED) if carriers and not members else Choice()
+        if held is None:
+            # What has no route of its own would go where the default class goes: discard it.
+            return Choice((), Cause.NO_PATH)
+        if len(members) < len(carriers):
+            return Choice(tuple(members), Cause.CONFIGURED)  # the rest is not permitted any more
+        return Choice()  # nothing works: stay, so that packets flow again the moment the path does
     return Choice((last,), _cause(members, len(carriers), live), review_at)
 
 

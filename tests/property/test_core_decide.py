@@ -51,11 +51,11 @@ UPLINKS = (uplink(1, "fibre"), uplink(2, "dsl", weight=2), uplink(3, "lte", mete
 PEERS = (peer("hq", 3), peer("shop", 4))
 
 
-def _intent(mode: Mode, fallback: Fallback) -> Intent:
+def _intent(mode: Mode, fallback: Fallback, *, metered: bool = True) -> Intent:
     return intent(
         uplinks=UPLINKS,
         peers=PEERS,
-        voice=policy(VOICE_POLICY, hold_s=HOLD_S, mode=mode, fallback=fallback),
+        voice=policy(VOICE_POLICY, hold_s=HOLD_S, mode=mode, fallback=fallback, metered=metered),
         default=policy(DEFAULT_POLICY, hold_s=HOLD_S),
     )
 
@@ -101,7 +101,10 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.just(LoopStalled(0.2)),
     st.just(DeadlinePassed()),
     st.builds(
-        lambda m, f: IntentChanged(_intent(m, f)), st.sampled_from(Mode), st.sampled_from(Fallback)
+        lambda mode, fallback, metered: IntentChanged(_intent(mode, fallback, metered=metered)),
+        st.sampled_from(Mode),
+        st.sampled_from(Fallback),
+        st.booleans(),
     ),
 )
 ADOPTED = SteeringAdopted(
@@ -112,12 +115,16 @@ ADOPTED = SteeringAdopted(
 )
 steps = st.lists(st.tuples(st.sampled_from([0.0, 0.01, 0.1, 1.0, 5.0, 21.0]), events), max_size=40)
 starts = st.tuples(
-    st.builds(_intent, st.sampled_from(Mode), st.sampled_from(Fallback)), st.booleans()
+    st.builds(_intent, st.sampled_from(Mode), st.sampled_from(Fallback), metered=st.booleans()),
+    st.booleans(),
 )
+first_facts = st.lists(st.booleans(), min_size=3, max_size=3)
 
 
 def run(
-    start: tuple[Intent, bool], story: Sequence[tuple[float, Event]]
+    start: tuple[Intent, bool],
+    story: Sequence[tuple[float, Event]],
+    attached: Sequence[bool] = (True, True, True),
 ) -> list[tuple[float, Event, State, tuple[Action, ...]]]:
     """Decide a story as the supervisor does: deadlines are kept between the events."""
     first, adopts = start
@@ -125,7 +132,9 @@ def run(
     queue: list[tuple[float, Event]] = [(0.0, IntentChanged(first))]
     if adopts:
         queue.append((0.0, ADOPTED))
-    queue += [(0.0, UplinkChanged(facts(slot))) for slot in (1, 2, 3)]
+    queue += [
+        (0.0, UplinkChanged(facts(slot, carrier=up))) for slot, up in enumerate(attached, start=1)
+    ]
     state = initial_state()
     log = []
     for gap, event in (*queue, *story):
@@ -182,6 +191,25 @@ def test_a_dead_path_is_never_kept_while_another_works(start, story):
                 elif works:
                     assert carriers
                     assert not dead
+
+
+@settings(max_examples=300, deadline=None)
+@given(starts, first_facts, steps)
+def test_every_class_has_an_assignment_that_its_policy_permits(start, attached, story):
+    """What has none falls through to the routes of the default class, whatever its own policy."""
+    for _, _, state, actions in run(start, story, attached):
+        if not state.is_settled:
+            assert not any(isinstance(action, MoveClass) for action in actions)
+        if not state.is_settled or state.pending:
+            continue
+        for site, entry in state.sites.items():
+            for plan in state.layout.shapes[site].classes:
+                permitted = {c.plane for c in plan.candidates}
+                held = entry.classes[plan.name]
+                assert {c.path.plane for c in held.assignment.carriers} <= permitted
+                works = any(_is_usable(state, PathId(site, plane)) for plane in permitted)
+                if works and not plan.is_fail_closed:
+                    assert held.assignment.carriers
 
 
 @settings(max_examples=300, deadline=None)

@@ -8,14 +8,17 @@ from appliance.core.events import (
     PathMtuChanged,
     PathsSampled,
     ProbeOverdue,
+    SteeringAdopted,
     UplinkChanged,
 )
+from appliance.core.steering import Assignment, Carrier
 from tests.unit.core.box import GOOD, LOSSY, SLOW, Box, named
 from tests.unit.core.examples import (
     DEFAULT,
     DEFAULT_POLICY,
     DSL,
     FIBRE,
+    HQ,
     LTE,
     VOICE,
     VOICE_POLICY,
@@ -24,6 +27,7 @@ from tests.unit.core.examples import (
     Sla,
     facts,
     intent,
+    path,
     peer,
     policy,
     uplink,
@@ -194,6 +198,49 @@ def test_a_suspect_is_the_second_choice() -> None:
     b.wait(3, but={"hq/1-1": None})
     # dsl had been clean for the whole time but the box knows it for less than the hold time.
     assert b.carrier() == "3-1"
+
+
+# -- nothing to choose from ---------------------------------------------------------------------
+
+NEVER_METERED = policy(VOICE_POLICY, metered=False)
+DISCARDED = "no path that the policy of voice to hq permits works: its packets are discarded"
+
+
+def test_a_class_whose_paths_are_all_dead_at_the_start_is_not_left_to_the_default_class() -> None:
+    b = box(NEVER_METERED, attached=[3])
+    assert b.moves(DEFAULT) == ["initial 3-1"]
+    assert b.moves() == ["no-path -"]
+    assert b.warnings["class-discarded voice to hq"] == DISCARDED
+    b.tell(UplinkChanged(facts(2)))
+    assert b.moves() == ["no-path -", "initial 2-1"]  # at once, as at a cold start
+    assert "class-discarded voice to hq" not in b.warnings
+
+
+@pytest.mark.parametrize("fallback", Fallback)
+def test_a_class_with_no_permitted_path_to_a_site_is_discarded(fallback) -> None:
+    lte = (uplink(3, "lte", metered=True),)
+    b = box(policy(NEVER_METERED, fallback=fallback), uplinks=lte)
+    b.wait(100)
+    assert b.moves(DEFAULT) == ["initial 3-1"]
+    assert b.moves() == ["no-path -"]
+    assert "class-discarded voice to hq" in b.warnings
+    b.tell(IntentChanged(intent(uplinks=lte, peers=ONE_FAR)))
+    assert b.moves() == ["no-path -", "initial 3-1"]
+    assert "class-discarded voice to hq" not in b.warnings
+
+
+def test_with_no_uplink_at_all_the_site_is_said_to_be_gone_not_each_class() -> None:
+    b = box(attached=[])
+    assert b.moves() == b.moves(DEFAULT) == ["no-path -"]
+    assert "no-path hq" in b.warnings
+    assert not any(name.startswith("class-discarded") for name in b.warnings)
+
+
+def test_what_was_adopted_and_is_forbidden_now_ends_even_when_the_rest_is_dead() -> None:
+    shares = Assignment((Carrier(path("hq", 1, 1)), Carrier(path("hq", 3, 1))))
+    adopted = SteeringAdopted(((VOICE, HQ, shares),))
+    b = box(policy(NEVER_METERED, mode=Mode.SHARE), attached=[3], adopted=adopted)
+    assert b.moves() == ["configured 1-1"]  # dead, and used again the moment it works
 
 
 # -- share --------------------------------------------------------------------------------------

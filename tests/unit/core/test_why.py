@@ -89,17 +89,22 @@ def test_what_was_never_measured_shows_no_numbers(box) -> None:
 
 def test_before_anything_was_decided_it_says_so() -> None:
     state, _ = decide(initial_state(), IntentChanged(intent()), 0.0)
-    assert "the uplinks are not known" in explain(state, VOICE, HQ).reason
-    box = Box(attached=[])
-    found = explain(box.state, VOICE, HQ)
+    found = explain(state, VOICE, HQ)
+    assert "the uplinks are not known" in found.reason
     assert (found.cause, found.since, found.carriers) == (None, None, ())
+
+
+def test_what_nothing_can_carry_yet_is_discarded_and_says_why() -> None:
+    found = explain(Box(attached=[]).state, VOICE, HQ)
+    assert (found.cause, found.since, found.carriers) == (Cause.NO_PATH, 0.0, ())
+    assert found.reason.startswith("voice to hq is discarded until a path works: ")
     assert "fibre to cable (1-1): its uplink has no carrier" in found.reason
 
 
 def test_a_class_with_no_permitted_path_at_all() -> None:
     box = Box(intent(voice=policy(VOICE_POLICY, tiers=())))
     found = explain(box.state, VOICE, HQ)
-    assert found.reason == "voice to hq has no path that its policy permits"
+    assert found.reason == "voice to hq is discarded, as its policy says: no path is permitted"
     assert {c.verdict for c in found.candidates} == {"not-permitted"}
     assert {c.remarks for c in found.candidates} == {("in no tier of the policy",)}
 
