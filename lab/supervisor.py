@@ -14,6 +14,7 @@ STATE = Path("/run/lab/state")
 # What a box writes to where. Shared by all machines of the guest, so every site has its own.
 CONFIG_NAME = "branchline.yaml"
 SOCKET_NAME = "api.sock"
+PRIORITY = ("nice", "-n", "-5")  # as systemd/branchline.service gives
 
 
 class Supervisor:
@@ -43,7 +44,7 @@ class Supervisor:
         if self.daemon is not None and self.daemon.is_running:
             message = f"{self._machine.name}: the supervisor runs already"
             raise RuntimeError(message)
-        argv = [*self._branchline, "run", "--config", str(self.config_file)]
+        argv = [*PRIORITY, *self._branchline, "run", "--config", str(self.config_file)]
         self.daemon = self._machine.background(argv, name="branchline")
         if wait_s is not None:
             self.wait_ready(wait_s)
