@@ -24,7 +24,7 @@ from appliance.core.events import (
 )
 from appliance.core.state import State
 from appliance.kernel.facts import FactsReader
-from appliance.kernel.kernel import Kernel, KernelError
+from appliance.kernel.kernel import Kernel
 from appliance.kernel.keys import Keys
 from appliance.kernel.monitor import (
     AddressesChanged,
@@ -160,7 +160,8 @@ class Box:
     async def change(self, settings: Settings) -> None:
         """Bring another configuration into force, with the same traffic where it still may go.
 
-        Raises NotInForceError, after which the caller goes back to the settings before.
+        Raises NotInForceError, or OSError when devices cannot be read, after which the caller goes
+        back to the settings before.
         """
         self.settings = settings
         self.reconciler.is_in_force = False  # moves wait for the plan they belong to
@@ -274,7 +275,7 @@ class Box:
                 retry_s, self.trouble = RETRY_FIRST_S, None
                 self.tunnels.follow(self.settings.intent)
                 self.in_force.set()
-            except (NotInForceError, KernelError) as error:
+            except NotInForceError as error:
                 self.trouble = str(error)
                 log.error("the plan is not in force", extra={"error": str(error)})
                 wait_s, retry_s = retry_s, min(2 * retry_s, RETRY_LAST_S)

@@ -40,8 +40,9 @@ class NotInForceError(Exception):
         self.error = error
         remaining = "; ".join(render_op(op) for op in self.ops[:5])
         more = f" and {len(self.ops) - 5} more" if len(self.ops) > 5 else ""
-        why = f" ({error})" if error else ""
-        super().__init__(f"the kernel does not hold the plan: {remaining}{more}{why}")
+        why = f"({error})" if error else ""
+        what = " ".join(x for x in (remaining + more, why) if x)
+        super().__init__(f"the kernel does not hold the plan: {what}")
 
 
 class Reconciler:
@@ -60,37 +61,34 @@ class Reconciler:
         self.ops_failed = 0
 
     async def outstanding(self) -> tuple[Op, ...]:
-        """What would have to be done now. Applies nothing."""
+        """What would have to be done now. Applies nothing. Raises KernelError."""
         plan = self._compile()
         return diff(plan, await self._kernel.observe(plan.keys()))
 
     async def reconcile(self) -> int:
         """Bring the kernel to the plan and verify it. The number of operations that it took.
 
-        Raises NotInForceError when a difference remains.
+        Raises NotInForceError when a difference remains, or none can be seen.
         """
         async with self._lock:
             applied = 0
             ops: tuple[Op, ...] = ()
             error: KernelError | None = None
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS + 1):  # the last one only looks
                 steering = self._steering()
                 try:
                     ops = await self.outstanding()
                     if not ops:
                         self.is_in_force = True
                         return applied
-                    applied += await self._apply(ops, steering)
-                    error = None
+                    if attempt < ATTEMPTS:
+                        applied += await self._apply(ops, steering)
+                        error = None
                 except KernelError as failed:
                     self.ops_failed += 1
                     error = failed
                     log.warning("an operation failed", extra={"error": str(failed)})
-            ops = await self.outstanding()
-            if ops:
-                raise NotInForceError(ops, error)
-            self.is_in_force = True
-            return applied
+            raise NotInForceError(ops, error)
 
     async def _apply(self, ops: tuple[Op, ...], steering: Steering) -> int:
         """Apply operations up to where a move has made the rest stale."""

@@ -11,10 +11,11 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from appliance import clock
 from appliance.api.listen import serve
@@ -36,6 +37,8 @@ from appliance.supervisor.reconciler import NotInForceError
 from appliance.supervisor.source import Source
 from appliance.telemetry.recorder import Recorder
 from appliance.telemetry.segments import RECORDER_DIRECTORY
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +129,8 @@ class Life:
         self._recorder = Recorder(recordings, os.urandom(4).hex(), encode_event, self._recording)
         self._source = Source(self._box, self._recorder, recordings, told, self.reload)
         self._reloading = asyncio.Lock()
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
 
@@ -143,24 +148,31 @@ class Life:
             stack.callback(self._notifier.close)
             await stack.enter_async_context(serve(self._source, self._state / SOCKET_NAME))
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._box.run(), name="box"),
-                    group.create_task(self._recorder.run(), name="recorder"),
-                    group.create_task(self._source.run(), name="feed"),
-                    group.create_task(self._notifier.watchdog(), name="watchdog"),
-                    group.create_task(self._announce(), name="announce"),
-                ]
+                self._group = group
+                self._start(self._box.run(), "box")
+                self._start(self._recorder.run(), "recorder")
+                self._start(self._source.run(), "feed")
+                self._start(self._notifier.watchdog(), "watchdog")
+                self._start(self._announce(), "announce")
                 loop.add_signal_handler(
-                    signal.SIGHUP, lambda: tasks.append(group.create_task(self._hang_up()))
+                    signal.SIGHUP, lambda: self._start(self._hang_up(), "hang up")
                 )
                 await self._stop.wait()
                 self._source.stage = "stopping"
                 self._notifier.stopping()
-                for task in tasks:
+                for task in self._tasks:
                     task.cancel()
         self._kernel.close()
         if self._fault is not None:
             raise self._fault
+
+    def _start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Do this beside the rest. An exception that comes out of it ends the run."""
+        assert self._group is not None  # noqa: S101 - it is made before anybody can ask
+        task = self._group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """The loop caught an exception. Out of a callback of ours, such as a timer, it is a fault.
@@ -204,8 +216,15 @@ class Life:
     async def reload(self) -> Reloaded:
         """Read the configuration again and bring the kernel to it, or go back.
 
-        Raises ConfigError with every reason, after which the old configuration holds.
+        Raises ConfigError with every reason, after which the old configuration holds. It is done
+        to its end, even when whoever asked for it has left.
         """
+        outcome = await asyncio.shield(self._start(self._reload(), "reload"))
+        if isinstance(outcome, ConfigError):
+            raise outcome
+        return outcome
+
+    async def _reload(self) -> Reloaded | ConfigError:
         async with self._reloading:
             self._notifier.reloading()
             before, told = self._box.settings, self._source.config
@@ -221,15 +240,24 @@ class Life:
                     else as_config_error(self._config, error)
                 )
                 self._source.config = replace(told, refused=config_problems(refused))
-                self._kernel.use_keys(before.keys)
-                if self._box.settings is not before:
-                    await self._box.change(before)
-                raise refused from error
+                await self._go_back(before)
+                return refused
             finally:
                 self._notifier.ready(f"{self._box.settings.intent.site}")
             self._source.config = new
             self._keep_last_good()
             return Reloaded(new.digest, new.digest != told.digest)
+
+    async def _go_back(self, before: Settings) -> None:
+        """Bring the settings into force that were; when that fails too, it is tried on and on."""
+        self._kernel.use_keys(before.keys)
+        if self._box.settings is before:
+            return
+        try:
+            await self._box.change(before)
+        except (NotInForceError, OSError) as error:
+            log.error("the old configuration is not in force again", extra={"error": str(error)})
+            self._box.wake()
 
     def _recording(self, trouble: str | None) -> None:
         text = None if trouble is None else f"what happens is not being recorded: {trouble}"

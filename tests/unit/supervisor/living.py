@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
+from appliance.contract.status import WarningStatus
 from appliance.kernel.fake import FakeKernel
+from appliance.kernel.kernel import KernelError
+from appliance.plan.plan import Key, Observed, Op
+from appliance.plan.text import render_op
 from appliance.supervisor.run import Life, load_settings, status_of
 
 CONFIG = """\
@@ -23,6 +28,25 @@ peers:
     prefixes: ["{prefix}"]
 probing: {{port: {port}}}
 """
+
+
+class StubbornKernel(FakeKernel):
+    """Refuses operations on the named things, or everything, or to be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(devices=("lo", "nowhere0"))
+        self.refused: tuple[str, ...] = ()  # parts of an operation's command; "" is in all
+        self.is_blind = False
+
+    async def observe(self, wanted: Collection[Key]) -> Observed:
+        if self.is_blind:
+            raise KernelError(None, errno.ENOBUFS)
+        return await super().observe(wanted)
+
+    def _apply(self, op: Op) -> None:
+        if any(part in render_op(op) for part in self.refused):
+            raise KernelError(op, errno.EPERM)
+        super()._apply(op)
 
 
 def free_port() -> int:
@@ -61,3 +85,8 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not is_so():  # noqa: ASYNC110 - it is said in many places
             await asyncio.sleep(0.01)
+
+
+def codes(lived: Life) -> set[str]:
+    """The codes of all warnings that there are now."""
+    return {row.code for row in lived._source.rows("warnings") if isinstance(row, WarningStatus)}

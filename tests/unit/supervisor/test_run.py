@@ -1,12 +1,14 @@
 """A supervisor's life on a kernel in memory: what ends it, and what must not."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from appliance.kernel.fake import FakeKernel
-from tests.unit.supervisor.living import life, running, write
+from appliance.config.errors import ConfigError
+from tests.unit.supervisor.living import StubbornKernel, codes, life, running, until, write
 
 
 class OwnError(Exception):
@@ -18,12 +20,12 @@ def _fail() -> None:
 
 
 @pytest.fixture
-def kernel() -> FakeKernel:
-    return FakeKernel(devices=("lo", "nowhere0"))
+def kernel() -> StubbornKernel:
+    return StubbornKernel()
 
 
 async def test_a_fault_in_a_callback_ends_the_supervisor(
-    tmp_path: Path, kernel: FakeKernel, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, kernel: StubbornKernel, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It would be logged and forgotten, and what the callback did be done by nobody."""
     write(tmp_path)
@@ -39,7 +41,7 @@ async def test_a_fault_in_a_callback_ends_the_supervisor(
 
 
 async def test_trouble_with_a_connection_of_the_api_does_not(
-    tmp_path: Path, kernel: FakeKernel
+    tmp_path: Path, kernel: StubbornKernel
 ) -> None:
     write(tmp_path)
     async with running(life(tmp_path, kernel)) as task:
@@ -49,3 +51,64 @@ async def test_trouble_with_a_connection_of_the_api_does_not(
         assert not task.cancelling()
         assert not task.done()
     task.result()
+
+
+def _has(kernel: StubbornKernel, prefix: str) -> bool:
+    return any(prefix in map(str, key.ident) for key in kernel.owned)
+
+
+async def test_a_reload_brings_the_new_configuration_into_force(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        write(tmp_path, "192.0.2.128/25")
+        assert (await lived.reload()).is_changed
+        assert _has(kernel, "192.0.2.128/25")
+        assert not _has(kernel, "192.0.2.0/24")
+        assert (tmp_path / "state/last-good.yaml").read_bytes() == (
+            tmp_path / "a.yaml"
+        ).read_bytes()
+
+
+async def test_what_the_kernel_refuses_is_taken_back(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived) as task:
+        held, told = dict(kernel.owned), lived._source.config
+        write(tmp_path, "192.0.2.128/25")
+        kernel.refused = ("192.0.2.128/25",)
+        with pytest.raises(ConfigError, match=r"192\.0\.2\.128/25.*Operation not permitted"):
+            await lived.reload()
+        assert kernel.owned == held
+        config = lived._source.config
+        assert (config.digest, len(config.refused)) == (told.digest, 1)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0)
+        await until(lambda: lived._source.config is not config)  # it was refused again
+        assert kernel.owned == held
+        assert not task.done()
+
+
+@pytest.mark.parametrize("is_blind", [False, True])
+async def test_going_back_may_fail_too_and_is_tried_until_it_does_not(
+    tmp_path: Path, kernel: StubbornKernel, is_blind: bool
+) -> None:
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived) as task:
+        held = dict(kernel.owned)
+        write(tmp_path, "192.0.2.128/25")
+        kernel.refused, kernel.is_blind = ("192.0.2.",), is_blind
+        kernel.remove(next(k for k in held if "192.0.2.0/24" in map(str, k.ident)))
+        with pytest.raises(ConfigError, match="kernel does not hold the plan"):
+            await lived.reload()
+        assert kernel.owned != held
+        await until(lambda: "plan-not-in-force" in codes(lived))
+        assert not task.done()
+        kernel.refused, kernel.is_blind = (), False
+        await until(lambda: "plan-not-in-force" not in codes(lived))
+        assert kernel.owned == held
