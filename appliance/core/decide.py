@@ -122,11 +122,11 @@ def _intent(draft: Draft, event: IntentChanged) -> None:
             paths[plane] = path
         classes = {n: c for n, c in old.classes.items() if n in names} if old else {}
         sites[name] = SiteState(paths, classes, old.carrying if old else frozenset())
-    devices = {u.slot: (u.name, u.device) for u in draft.intent.uplinks}
+    devices = {u.slot: u.device for u in draft.intent.uplinks}
     draft.lay_out(intent, layout, sites)
     draft.uplinks = {
         u.slot: draft.uplinks[u.slot]
-        if devices.get(u.slot) == (u.name, u.device)
+        if devices.get(u.slot) == u.device  # a name is for people: its facts are the same
         else UplinkState()
         for u in intent.uplinks
     }
@@ -134,6 +134,7 @@ def _intent(draft: Draft, event: IntentChanged) -> None:
     draft.detours = kept
     _forget_warnings(draft)
     if draft.is_settled:
+        uplinks.warn_all(draft)  # by the names that they have now
         enqueue_all(draft)
     elif draft.settle_at == float("inf"):
         draft.settle_at = draft.now + SETTLE_S

@@ -205,6 +205,13 @@ def _answers(draft: Draft, slot: Slot) -> bool:
     )
 
 
+def warn_all(draft: Draft) -> None:
+    """Say again what is wrong with each uplink, of which something was told."""
+    for slot, uplink in draft.uplinks.items():
+        if uplink.facts is not None:
+            _warn(draft, slot)
+
+
 def _warn(draft: Draft, slot: Slot) -> None:
     uplink = draft.uplinks[slot]
     name = draft.layout.uplinks[slot].name

@@ -131,9 +131,11 @@ class Uplinks:
 
     def reconfigure(self, uplinks: Sequence[Uplink]) -> None:
         """Another configuration is in force. What it does not name is given up."""
+        before = {(uplink.slot, uplink.device) for uplink in self._uplinks}
         self._uplinks = tuple(uplinks)
-        named = {uplink.slot for uplink in uplinks}
-        self._told = {slot: facts for slot, facts in self._told.items() if slot in named}
+        # Of another device everything is news, even if it looks just like the one before.
+        same = {u.slot for u in uplinks if (u.slot, u.device) in before}
+        self._told = {slot: facts for slot, facts in self._told.items() if slot in same}
         self._reconfigured.set()
         self._read_leases()
 

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.contract.ids import SiteName, Slot
+from appliance.config.intent import Intent, Uplink
+from appliance.contract.ids import SiteName, Slot, UplinkName
 from appliance.core.actions import Action, DetourPlanes, MoveClass
 from appliance.core.decide import decide, next_deadline
 from appliance.core.events import (
     AnswerReturned,
     DeadlinePassed,
+    IntentChanged,
     LoopStalled,
     PathsSampled,
     ProbeOverdue,
@@ -40,11 +42,12 @@ from tests.unit.core.examples import (
 
 TWO_SITES = (peer("hq", 3), peer("shop", 4))
 UPLINKS = (uplink(1, "fibre"), uplink(2, "dsl"), uplink(3, "lte", metered=True))
+INTENT = intent(uplinks=UPLINKS, peers=TWO_SITES)
 
 
 @pytest.fixture
 def box() -> Box:
-    box = Box(intent(uplinks=UPLINKS, peers=TWO_SITES))
+    box = Box(INTENT)
     box.wait(70)
     return box
 
@@ -133,6 +136,35 @@ def test_an_unhealthy_uplink_is_a_warning_and_no_reason_to_move(box) -> None:
     assert box.carrier() == "1-1"
     box.tell(UplinkProbed(Slot(1), 3, 3, True, "3 of 3 targets answered"))
     assert box.warnings == {}
+
+
+def renamed(*uplinks: Uplink) -> Intent:
+    return replace(INTENT, uplinks=(*uplinks, *INTENT.uplinks[len(uplinks) :]))
+
+
+def test_another_name_for_an_uplink_moves_nothing(box) -> None:
+    first = INTENT.uplinks[0]
+    box.tell(UplinkChanged(facts(2, carrier=False)))
+    actions = box.tell(
+        IntentChanged(renamed(replace(first, name=UplinkName("wire")), INTENT.uplinks[1]))
+    )
+    assert "MoveClass" not in kinds(actions)
+    assert box.state.uplinks[Slot(1)].is_usable
+    assert box.carrier() == "1-1"
+
+
+def test_the_warning_of_an_uplink_follows_its_name(box) -> None:
+    box.tell(UplinkChanged(facts(1, carrier=False)))
+    box.tell(IntentChanged(renamed(replace(INTENT.uplinks[0], name=UplinkName("wire")))))
+    assert box.warnings == {"uplink-down wire": "uplink wire has no carrier"}
+
+
+def test_another_device_of_an_uplink_is_unusable_until_it_is_told_of(box) -> None:
+    box.tell(IntentChanged(renamed(replace(INTENT.uplinks[0], device="eth9"))))
+    assert box.carrier() == "2-1"
+    box.tell(UplinkChanged(facts(1)))
+    assert box.state.uplinks[Slot(1)].is_usable
+    assert "uplink-down fibre" not in box.warnings
 
 
 # -- shared fate --------------------------------------------------------------------------------

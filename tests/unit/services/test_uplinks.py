@@ -242,6 +242,16 @@ async def test_another_configuration_tells_what_is_new(tmp_path: Path) -> None:
     assert w.news() == [UplinkFacts(Slot(2), True, True)]
     w.uplinks.reconfigure([replace(STATIC, device="wwan0")])
     assert w.news() == [UplinkFacts(Slot(1), True, True)]
+    w.uplinks.reconfigure([replace(STATIC, device="wwan0", name=UplinkName("wire"))])
+    assert w.news() == []  # whoever knew the facts knows them still
+
+
+async def test_another_device_is_told_even_if_it_looks_alike(tmp_path: Path) -> None:
+    w = world(tmp_path, STATIC)
+    w.uplinks.resync([ETH0, replace(WWAN0, name="eth1")], ())
+    first = w.news()
+    w.uplinks.reconfigure([replace(STATIC, device="eth1")])
+    assert w.news() == first == [UplinkFacts(Slot(1), True, True)]
 
 
 LINKS = st.lists(
