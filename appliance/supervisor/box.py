@@ -7,6 +7,7 @@ the world does is an event, a warning, or a reason to reconcile again.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from appliance import clock
 from appliance.config.addressing import mirrored
 from appliance.config.intent import Intent
 from appliance.contract.ids import PathId, Slot
+from appliance.contract.wire import SeverityName
 from appliance.core.actions import Action
 from appliance.core.decide import initial_state
 from appliance.core.events import (
@@ -53,6 +55,10 @@ log = logging.getLogger(__name__)
 SETTLE_S = 0.05  # changes of the kernel come in bursts: one reconciliation for all of them
 AUDIT_S = 60.0  # how often the kernel is compared with the plan though nothing was heard
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
+
+
+# Raises a warning, or ends it (text None): code, subject, severity, text.
+Warn = Callable[[str, str, SeverityName, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class Box:
         self.uplinks = Uplinks(settings.intent.uplinks, directory, self._happened, self.jitter)
         self.health: dict[Slot, UplinkHealth] = {}
         self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
-        self.trouble: str | None = None  # why the kernel does not hold the plan
+        self.warn: Warn = lambda code, subject, severity, text: None  # noqa: ARG005 - who listens sets it
         self._group: asyncio.TaskGroup | None = None
         self._asking: list[asyncio.Task[None]] = []
         self._monitor = monitor
@@ -272,12 +278,14 @@ class Box:
                     self._read_facts()  # of our own addresses there is no notice
                 if self._dirty.is_set():
                     continue  # a new address wants its routes before anybody probes through them
-                retry_s, self.trouble = RETRY_FIRST_S, None
+                retry_s = RETRY_FIRST_S
+                self.warn("plan-not-in-force", "kernel", "critical", None)
                 self.tunnels.follow(self.settings.intent)
                 self.in_force.set()
             except NotInForceError as error:
-                self.trouble = str(error)
                 log.error("the plan is not in force", extra={"error": str(error)})
+                text = f"what the kernel does is not what was decided: {error}"
+                self.warn("plan-not-in-force", "kernel", "critical", text)
                 wait_s, retry_s = retry_s, min(2 * retry_s, RETRY_LAST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

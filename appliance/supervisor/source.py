@@ -24,6 +24,7 @@ from appliance.contract.status import (
     UplinkStatus,
     WarningStatus,
 )
+from appliance.contract.wire import SeverityName
 from appliance.core.actions import Action, ClearWarning, DetourPlanes, MoveClass, RaiseWarning
 from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
 from appliance.core.state import State
@@ -81,6 +82,7 @@ class Source:
         self.config = config
         self.stage: Stage = "starting"
         box.engine.listeners.append(self._happened)
+        box.warn = self.warn
 
     # -- what the API asks ---------------------------------------------------------------------
 
@@ -193,22 +195,17 @@ class Source:
 
     # -- telling -------------------------------------------------------------------------------
 
-    def warn(self, code: str, subject: str, severity: str, text: str | None) -> None:
+    def warn(self, code: str, subject: str, severity: SeverityName, text: str | None) -> None:
         """Raise a warning that the core knows nothing of, or end it (text None)."""
+        now, before = self._now(), self._own_warnings.get((code, subject))
+        if text == (before and before.text):
+            return
         if text is None:
-            self._own_warnings.pop((code, subject), None)
+            del self._own_warnings[code, subject]
         else:
-            since = self._now().wall
-            if (before := self._own_warnings.get((code, subject))) is not None:
-                since = before.since
-            self._own_warnings[code, subject] = WarningStatus(
-                code,
-                subject,
-                severity,  # type: ignore[arg-type]
-                text,
-                since,
-            )
-        self._publish(Change(self._now().wall, warnings=self._warnings(self._now())))
+            since = before.since if before else now.wall
+            self._own_warnings[code, subject] = WarningStatus(code, subject, severity, text, since)
+        self._publish(Change(now.wall, warnings=self._warnings(now)))
 
     async def run(self) -> None:
         """Tell listeners of changed numbers, while there are any, until cancelled."""
@@ -298,12 +295,7 @@ class Source:
         return self._names[1]
 
     def _warnings(self, now: Moment) -> tuple[WarningStatus, ...]:
-        box = self._box
-        own = tuple(self._own_warnings.values())
-        if box.trouble is not None:
-            text = f"what the kernel does is not what was decided: {box.trouble}"
-            own += (WarningStatus("plan-not-in-force", "kernel", "critical", text, now.wall),)
-        return (*report.warnings(box.engine.state, now), *own)
+        return (*report.warnings(self._box.engine.state, now), *self._own_warnings.values())
 
     def _publish(self, change: Change) -> None:
         if self._feed.has_listeners:

@@ -112,3 +112,27 @@ async def test_going_back_may_fail_too_and_is_tried_until_it_does_not(
         kernel.refused, kernel.is_blind = (), False
         await until(lambda: "plan-not-in-force" not in codes(lived))
         assert kernel.owned == held
+
+
+async def test_a_plan_that_is_not_in_force_is_told_once_with_its_beginning(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        changes = lived._source.subscribe()
+        kernel.refused = ("192.0.2.",)
+        kernel.remove(next(k for k in kernel.owned if "192.0.2.0/24" in map(str, k.ident)))
+        lived._box.wake()
+        async with asyncio.timeout(20):
+            told = await anext(c.warnings async for c in changes if c.warnings is not None)
+        (first,) = (w for w in told if w.code == "plan-not-in-force")
+        assert "192.0.2.0/24" in first.text
+        await asyncio.sleep(0.02)
+        (again,) = (w for w in lived._source.status().warnings if w.code == first.code)
+        assert again.since == first.since
+        kernel.refused = ()
+        async with asyncio.timeout(20):
+            told = await anext(c.warnings async for c in changes if c.warnings is not None)
+        assert first.code not in {w.code for w in told}
+        changes.close()

@@ -105,7 +105,6 @@ async def test_probes_that_deserve_no_answer_are_counted_by_why(tmp_path: Path) 
         reconciler=SimpleNamespace(ops={}, ops_failed=0),
         prober=SimpleNamespace(sent=0, answered=0),
         reflection=SimpleNamespace(reflector=reflector),
-        trouble=None,
     )
     config = ConfigStatus("hub.yaml", "0" * 12, 0.0)
     source = Source(box, recorder, tmp_path, config, _reload)  # type: ignore[arg-type]
