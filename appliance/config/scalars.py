@@ -172,7 +172,7 @@ def parse_public_key(value: object) -> str:
 
 
 def parse_file(value: object) -> str:
-    """A file in the folder of the configuration or below it.
+    """A file in the folder of such files, or below it: see docs/CONFIGURATION.md.
 
     Relative only and without `..`: a configuration that comes from elsewhere must not be able to
     name other secrets of the box. The value never shows in a message: it may be a pasted key.
@@ -183,5 +183,5 @@ def parse_file(value: object) -> str:
         raise Malformed(HIDDEN, "is a key, and keys do not belong here", hint)
     if len(text) > 255 or not _FILE.fullmatch(text):
         hint = "a name such as hq.psk or keys/hq.psk: no leading slash or dot, no `..`, no spaces"
-        raise Malformed(HIDDEN, "does not name a file beside the configuration", hint)
+        raise Malformed(HIDDEN, "does not name a file in its folder", hint)
     return text

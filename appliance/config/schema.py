@@ -188,7 +188,8 @@ class Peer(Section):
     )
     preshared_key_file: SecretFile | None = Field(
         default=None,
-        description="File with a key shared with this site alone, as `wg genpsk` prints it.",
+        description="File beside this one with a key shared with this site alone, as `wg genpsk` "
+        "prints it.",
         examples=["hq.psk"],
     )
 
@@ -323,7 +324,8 @@ class Probing(Section):
     )
     key_file: SecretFile | None = Field(
         default=None,
-        description="File with the fleet's probe key: authenticated mode (RFC 8762 section 4.4).",
+        description="File with the fleet's probe key, beside this file: authenticated mode "
+        "(RFC 8762 section 4.4).",
         examples=["stamp.key"],
     )
     port: Port = Field(default=862, description="UDP port inside the tunnels.", examples=[862])
@@ -334,7 +336,8 @@ class Wireguard(Section):
 
     private_key_file: SecretFile = Field(
         default="wireguard.key",
-        description="File with the private key; made on the box when it does not exist.",
+        description="File with the private key, in the state directory, where it is made at the "
+        "first start; put one there to bring your own.",
         examples=["wireguard.key"],
     )
     listen_port_base: Annotated[int, Field(ge=1024, le=65535 - 255)] = Field(
