@@ -159,9 +159,15 @@ class Box:
     def lans_are(self, present: frozenset[str]) -> None:
         """These devices exist; the LANs whose device does not are left out of the plan."""
         absent = frozenset(lan.device for lan in self.settings.intent.lans) - present
-        if absent != self.absent:
-            self.absent = absent
-            self.wake()
+        if absent == self.absent:
+            return
+        for device in absent - self.absent:
+            text = f"the LAN device {device} is not there: its LAN is left out until it is"
+            self.warn("lan-missing", device, "warning", text)
+        for device in self.absent - absent:
+            self.warn("lan-missing", device, "warning", None)
+        self.absent = absent
+        self.wake()
 
     async def change(self, settings: Settings) -> None:
         """Bring another configuration into force, with the same traffic where it still may go.

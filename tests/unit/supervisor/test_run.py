@@ -136,3 +136,21 @@ async def test_a_plan_that_is_not_in_force_is_told_once_with_its_beginning(
             told = await anext(c.warnings async for c in changes if c.warnings is not None)
         assert first.code not in {w.code for w in told}
         changes.close()
+
+
+async def test_a_lan_whose_device_is_missing_is_told_until_it_appears(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    lans = "lans: [{name: office, device: nowhere1, address: 192.0.2.1/24}]\n"
+    write(tmp_path, "198.51.100.0/24", lans)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        (row,) = (w for w in lived._source.status().warnings if w.code == "lan-missing")
+        assert (row.subject, row.severity) == ("nowhere1", "warning")
+        lived._box.lans_are(frozenset({"nowhere1"}))
+        assert "lan-missing" not in codes(lived)
+        lived._box.lans_are(frozenset())
+        assert "lan-missing" in codes(lived)
+        write(tmp_path, "198.51.100.0/24")
+        await lived.reload()
+        assert "lan-missing" not in codes(lived)
