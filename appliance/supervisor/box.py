@@ -92,7 +92,7 @@ class Box:
         self.reflection = Reflection(
             epoch_ns=epoch_ns, key=settings.probe_key, counters_of=self._counters_of
         )
-        self.tunnels = Tunnels(self.prober, self.reflection)
+        self.tunnels = Tunnels(self.prober, self.reflection, self._listening)
         self.reconciler = Reconciler(kernel, self.plan, lambda: self.engine.steering)
         self.engine = Engine(
             initial_state(),
@@ -183,6 +183,12 @@ class Box:
         await self.reconciler.reconcile()
         self.tunnels.follow(settings.intent)
         self._restart_targets()
+
+    def _listening(self, trouble: str | None) -> None:
+        if trouble is not None:
+            log.error("probes are not answered", extra={"error": trouble})
+            trouble = f"the probes of other sites are not answered: {trouble}"
+        self.warn("probes-unanswered", "reflector", "critical", trouble)
 
     # -- running -------------------------------------------------------------------------------
 

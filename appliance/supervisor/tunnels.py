@@ -3,8 +3,9 @@
 A plane that was deleted and made anew has another index, and the sessions on it start over.
 """
 
-import logging
+import asyncio
 import socket
+from collections.abc import Callable
 from ipaddress import IPv6Address
 
 from appliance.config.addressing import mirrored, plane_device, probe_address
@@ -16,16 +17,20 @@ from appliance.probing.reflect import Reflection
 from appliance.probing.sockets import ProbeSocket, endpoint, pktinfo
 
 COURTESY_S = 0.3  # more than a handshake takes
-
-log = logging.getLogger(__name__)
+RETRY_S = 2.0  # a port that is taken is tried again so soon
 
 
 class Tunnels:
     """Says what is to be measured, and where probes are to be answered."""
 
-    def __init__(self, prober: PathProber, reflection: Reflection) -> None:
+    def __init__(
+        self, prober: PathProber, reflection: Reflection, tell: Callable[[str | None], None]
+    ) -> None:
+        """`tell` takes why nobody's probes are answered, and None when they are."""
         self._prober = prober
         self._reflection = reflection
+        self._tell = tell
+        self._retry: asyncio.TimerHandle | None = None
         self._followed: tuple[Intent, dict[Plane, bytes]] | None = None
 
     def follow(self, intent: Intent) -> None:
@@ -39,8 +44,7 @@ class Tunnels:
             return
         self._followed = (intent, ends)
         port = intent.probing.port
-        if self._reflection.port != port:
-            self._listen(port)
+        self._listen(port)
         self._reflection.follow(ends.values())
         numbers = {peer.name: peer.site_id for peer in intent.peers}
         self._prober.measure(
@@ -59,15 +63,24 @@ class Tunnels:
         )
 
     def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
         self._prober.close()
         self._reflection.close()
 
     def _listen(self, port: int) -> None:
+        """Answer at this port, now or as soon as it can be had."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         try:
-            self._reflection.serve(ProbeSocket(port))
+            if self._reflection.port != port:
+                self._reflection.serve(ProbeSocket(port))
         except OSError as error:
-            log.error("probes are not answered", extra={"port": port, "error": str(error)})
-            self._followed = None  # try again
+            self._tell(f"UDP port {port} cannot be had: {error.strerror}")
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._listen, port)
+        else:
+            self._tell(None)
 
 
 def _own_address(intent: Intent, plane: Plane) -> IPv6Address:

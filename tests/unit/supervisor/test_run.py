@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,21 @@ async def test_a_lan_whose_device_is_missing_is_told_until_it_appears(
         write(tmp_path, "198.51.100.0/24")
         await lived.reload()
         assert "lan-missing" not in codes(lived)
+
+
+async def test_a_port_of_the_probes_that_is_taken_is_told_and_tried_again(
+    tmp_path: Path, kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.supervisor.tunnels.RETRY_S", 0.05)
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    port = lived._box.settings.intent.probing.port
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
+        other.bind(("::", port))
+        async with running(lived):
+            (row,) = (w for w in lived._source.status().warnings if w.code == "probes-unanswered")
+            assert f"{port} cannot be had: Address already in use" in row.text
+            assert lived._box.reflection.port is None
+            other.close()
+            await until(lambda: lived._box.reflection.port == port)
+            assert "probes-unanswered" not in codes(lived)

@@ -110,3 +110,11 @@ def test_its_user_can_be_made(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "etc" / "passwd").read_text().startswith("branchline:x:")
     assert (tmp_path / "etc" / "group").read_text().startswith("branchline:x:")
+
+
+def test_its_manual_is_where_it_says() -> None:
+    manual = (UNIT.parents[1] / "docs" / "OPERATIONS.md").read_text()
+    for address in _settings()["Documentation"]:
+        path = Path(address.removeprefix("file://"))
+        assert (UNIT.parents[1] / "docs" / path.name).exists()
+        assert f"install -D -m 644 -t {path.parent} docs/*.md" in manual
