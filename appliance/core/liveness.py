@@ -128,6 +128,7 @@ def acquit(path: PathState, now: float) -> PathState:
         up_since=path.up_since if is_first else now,
         unanswered=0,
         far=None,
+        falls=max(1, path.falls - 1),
         doubt_until=now + DOUBT_S,
     )
 

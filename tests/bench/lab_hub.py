@@ -145,7 +145,10 @@ def cold_apply(lab: Lab, hub: Site, supervisor: Supervisor) -> None:
 
 
 def paths_up(supervisor: Supervisor) -> int:
-    return sum(p["state"] == "up" for p in supervisor.get("/v1/paths"))
+    try:
+        return sum(p["state"] == "up" for p in supervisor.get("/v1/paths"))
+    except TimeoutError:
+        return 0  # 4,000 handshakes at once, at both ends, on the one core
 
 
 def probing(lab: Lab, supervisor: Supervisor, far: FarEnds) -> None:
@@ -231,9 +234,13 @@ def one_death(lab: Lab, traffic: "Traffic", far: FarEnds, die: Callable[[], None
 
 
 def all_over(supervisor: Supervisor, planes: str) -> bool:
+    try:
+        classes = supervisor.get("/v1/classes")
+    except TimeoutError:
+        return False
     return all(
         carrier["path"].rpartition("/")[2].startswith(planes)
-        for each in supervisor.get("/v1/classes")
+        for each in classes
         for carrier in each["carriers"]
     )
 

@@ -108,6 +108,7 @@ def test_a_wrong_verdict_is_taken_back_with_the_history() -> None:
 def test_two_wrong_verdicts_in_close_succession_are_a_trouble_of_its_own() -> None:
     again = acquit(fall(acquit(fall(UP, 100.0), 100.1), 130.0), 130.1)
     assert again.up_since == 130.1
+    assert again.falls == 1  # yet no reason to hold it off for longer and longer
 
 
 def test_a_path_that_falls_again_and_again_must_hold_for_longer() -> None:
