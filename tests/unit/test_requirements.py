@@ -39,3 +39,30 @@ def test_a_lock_pins_by_hash_what_is_asked_for(lock: str, groups: list[list[str]
 def test_the_product_installs_nothing_that_only_stories_and_tests_use() -> None:
     assert asked_for(EXTRAS["lab"], EXTRAS["dev"]) & set(locked("run")) == set()
     assert asked_for(EXTRAS["dev"]) & set(locked("lab")) == set()
+
+
+def commands(manual: str, program: str) -> list[str]:
+    """The lines of a manual's blocks that run a program while Branchline is installed."""
+    lines = (line.strip().partition("  #")[0] for line in (ROOT / manual).read_text().splitlines())
+    return [
+        line.rstrip() for line in lines if re.match(rf"(/opt/branchline/bin/)?{program} ", line)
+    ]
+
+
+@pytest.mark.parametrize("program", ["apt-get install", "python3 -m venv", "pip install", "ln"])
+def test_both_manuals_install_in_the_same_way(program: str) -> None:
+    found = commands("README.md", program)
+    assert found
+    assert found == commands("docs/OPERATIONS.md", program)
+
+
+def test_nothing_is_installed_from_elsewhere_without_its_hash() -> None:
+    for line in commands("README.md", "pip install"):
+        # Isolated, a build would fetch what it needs by itself.
+        assert "--require-hashes -r" in line or "--no-deps --no-build-isolation ." in line
+    assert "setuptools" in locked("build")
+
+
+def test_a_virtual_environment_can_be_made_on_debian() -> None:
+    (line,) = commands("README.md", "apt-get install")
+    assert "python3-venv" in line.split()
