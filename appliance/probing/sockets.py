@@ -21,7 +21,6 @@ SO_TIMESTAMPNS = 35
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 IPV6_RECVHOPLIMIT = 51
-IPV6_HOPLIMIT = 52
 IPV6_RECVTCLASS = 66
 CS6 = 48 << 2  # traffic class octet: network control (RFC 4594 section 3.2), never starved
 
