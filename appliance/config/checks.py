@@ -14,6 +14,7 @@ from appliance.config.fields import MAX_SLOT
 from appliance.config.intent import Network, Protocol
 from appliance.config.networks import check_networks
 from appliance.config.scalars import did_you_mean, render_duration
+from appliance.config.schema import MAX_CLASSES
 from appliance.config.validate import Parts
 
 DEFAULT_CLASS = "default"
@@ -82,25 +83,32 @@ def _identities(parts: Parts, own_public_key: str | None) -> Iterator[Finding]:
 
 def _slots(parts: Parts) -> Iterator[Finding]:
     if parts.is_whole("uplinks"):
-        yield from _slots_of(("uplinks",), parts.uplinks.items())
+        yield from _slots_of("uplinks", MAX_SLOT, ("uplinks",), parts.uplinks.items())
     for index, peer in parts.peers.items():
-        yield from _slots_of(("peers", index, "uplinks"), enumerate(peer.uplinks))
+        yield from _slots_of(
+            "uplinks", MAX_SLOT, ("peers", index, "uplinks"), enumerate(peer.uplinks)
+        )
+    if parts.is_whole("classes"):
+        yield from _slots_of("classes", MAX_CLASSES, ("classes",), parts.classes.items())
 
 
 def _slots_of(
-    at: Path, uplinks: Iterable[tuple[int, schema.Uplink | schema.PeerUplink]]
+    what: str,
+    most: int,
+    at: Path,
+    items: Iterable[tuple[int, schema.Uplink | schema.PeerUplink | schema.TrafficClass]],
 ) -> Iterator[Finding]:
     first: dict[int, Path] = {}
-    for index, uplink in uplinks:
+    for index, item in items:
         path: Path = (*at, index)
-        if index == MAX_SLOT:
-            yield Finding(path, f"more than {MAX_SLOT} uplinks", f"there are {MAX_SLOT} slots")
-        if uplink.slot is None and index >= MAX_SLOT:
+        if index == most:
+            yield Finding(path, f"more than {most} {what}", f"there are {most} slots")
+        if item.slot is None and index >= most:
             continue
-        slot = uplink.slot or index + 1
+        slot = item.slot or index + 1
         if first.setdefault(slot, path) is not path:
             message = f"slot {slot} is taken by {pointer_of(first[slot])}"
-            hint = "the slot of an uplink without one is its position; give each its own"
+            hint = "where no slot is written, it is the position; give each its own"
             yield Finding((*path, "slot"), message, hint)
 
 
@@ -125,9 +133,6 @@ def _classes(parts: Parts) -> Iterator[Finding]:
     first: dict[Hashable, Path] = {}
     for index, each in parts.classes.items():
         at: Path = ("classes", index)
-        if index == schema.MAX_CLASSES:
-            message = f"more than {schema.MAX_CLASSES} classes"
-            yield Finding(at, message, "join classes that are steered alike")
         if each.name == DEFAULT_CLASS:
             hint = "it exists always and comes last: leave it out and give it a policy"
             yield Finding((*at, "name"), f"`{DEFAULT_CLASS}` is the class of all other flows", hint)

@@ -125,7 +125,7 @@ class TrafficClass:
     """Flows that are steered alike. The first class that matches a flow's first packet wins."""
 
     name: ClassName
-    index: int  # 1..15, its place in marks and table ids
+    index: int  # 1..15, its place in marks and table ids: `slot` in the file
     matches: tuple[Match, ...]  # empty only for the default class, which is last
 
 

@@ -85,7 +85,7 @@ def compile_intent(config: schema.Config) -> Intent:
     """A validated and checked configuration with every default filled in."""
     uplinks = tuple(_uplink(each, index + 1) for index, each in enumerate(config.uplinks))
     classes = (
-        *(_class(each, index + 1) for index, each in enumerate(config.classes)),
+        *(_class(each, each.slot or index + 1) for index, each in enumerate(config.classes)),
         intent.TrafficClass(ClassName(DEFAULT_CLASS), _DEFAULT_INDEX, ()),
     )
     policies = {policy.class_name: policy for policy in config.policies}

@@ -230,6 +230,12 @@ class TrafficClass(Section):
     """Flows that are steered alike: a flow is in the first class that fits its first packet."""
 
     name: Name = Field(description="Name of the class; not `default`.", examples=["voice"])
+    slot: Annotated[int, Field(ge=1, le=MAX_CLASSES)] | None = Field(
+        default=None,
+        description="Place of the class in marks and table ids, on this box alone, 1 to 14. "
+        "Default: its position in the list.",
+        examples=[1],
+    )
     match: list[Match] = Field(
         min_length=1,
         description="Ways to belong to the class; one of them is enough.",

@@ -81,13 +81,19 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
             "device: wwan0,",
             "device: wwan0, slot: 1,",
             "/uplinks/1/slot: slot 1 is taken by /uplinks/0 "
-            "(the slot of an uplink without one is its position; give each its own)",
+            "(where no slot is written, it is the position; give each its own)",
         ),
         (
             "{label: lte}]",
             "{label: lte, slot: 1}]",
             "/peers/1/uplinks/1/slot: slot 1 is taken by /peers/1/uplinks/0 "
-            "(the slot of an uplink without one is its position; give each its own)",
+            "(where no slot is written, it is the position; give each its own)",
+        ),
+        (
+            "    match: [{dscp: ef}]\n",
+            "    match: [{dscp: ef}]\n  - {name: bulk, slot: 1, match: [{dscp: le}]}\n",
+            "/classes/1/slot: slot 1 is taken by /classes/0 "
+            "(where no slot is written, it is the position; give each its own)",
         ),
         (
             "dns 192.0.2.53 example.net, ",
@@ -266,7 +272,7 @@ def test_more_classes_than_marks() -> None:
     parse_config(changed("policies:\n", more + "policies:\n"), "box.yaml")
     more += "  - {name: c13, match: [{dscp: 13}]}\n"
     assert _said(changed("policies:\n", more + "policies:\n")) == [
-        "/classes/14: more than 14 classes (join classes that are steered alike)"
+        "/classes/14: more than 14 classes (there are 14 slots)"
     ]
 
 
@@ -277,6 +283,7 @@ def test_more_classes_than_marks() -> None:
         ("name: fibre\n", "name: fibre\n    label: *other\n", "/uplinks/0/label"),
         ("name: lte,", "name: lte, slot: 16,", "/uplinks/1/slot"),
         ("- name: voice\n", "- name:\n", "/classes/0/name"),
+        ("- name: voice\n", "- name: voice\n    slot: 15\n", "/classes/0/slot"),
         ("[fibre, lte]\n", "[LTE]\n    metered: false\n", "/policies/0/tiers/0"),
         ('[203.0.113.1, "fe80::1"]', "here", "/uplinks/0/gateway"),
         ("interval: 50 ms", "interval: 20 s, idle_interval: 20 ms", "/probing/interval"),

@@ -76,6 +76,17 @@ def test_the_examples_are_two_sites_of_one_fleet() -> None:
         assert key_of_other not in {p.public_key for p in there.peers}
 
 
+def test_a_class_with_a_slot_keeps_its_number_when_another_is_put_before_it() -> None:
+    def numbers(text: str) -> dict[str, int]:
+        return {each.name: each.index for each in parse_config(text, "box.yaml").classes}
+
+    video = "classes:\n  - {name: video, slot: 2, match: [{dscp: af41}]}\n"
+    slotted = changed("- name: voice\n", "- name: voice\n    slot: 1\n")
+    assert numbers(SOUND) == numbers(slotted) == {"voice": 1, "default": 15}
+    after = numbers(changed("classes:\n", video, slotted))
+    assert list(after.items()) == [("video", 2), ("voice", 1), ("default", 15)]
+
+
 def test_slots_labels_and_tiers_have_defaults() -> None:
     text = changed("    tiers: [fibre, lte]\n", "")
     text = changed("name: lte,", "name: lte, slot: 7, label: mobile,", text)
