@@ -28,7 +28,8 @@ def story_a_new_branch_joins(lab: Lab) -> None:
     fleet.wait_up(30)
     took_s = lab.now_s - begun_s
     lab.record("first_boot", took_s, "s", paths=4)
-    lab.check(took_s < 15, f"all paths of the new branch are up {took_s:.1f} s after its start")
+    # 3 s to start, and a handshake that b began in vain is tried again by WireGuard every 5 s.
+    lab.check(took_s < 20, f"all paths of the new branch are up {took_s:.1f} s after its start")
     for name, far in (("a", "b"), ("b", "a")):
         for each in ("voice", "default"):
             fleet.wait_carriers(name, each, far, ["1-1"], 30)
