@@ -76,6 +76,11 @@ def plane_of_ssid(ssid: int) -> Plane:
     return Plane(Slot(ssid // 16 % 16), Slot(ssid % 16))
 
 
+def _ssid_at(key: bytes | None) -> int:
+    """Where in an answer its SSID is."""
+    return 14 if key is None else 26
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A path to measure: from where to where its probes go, and how long the first one waits."""
@@ -142,7 +147,7 @@ class PathProber:
         self._socket = socket
         self._epoch_ns = epoch_ns
         self._key = key
-        self._ssid_at = 14 if key is None else 26  # in an answer
+        self._ssid_at = _ssid_at(key)
         self._count_sent = count_sent
         self._loop = asyncio.get_running_loop()
         self._paths: dict[PathId, _Path] = {}
@@ -182,6 +187,12 @@ class PathProber:
         heapq.heapify(self._sends)
         heapq.heapify(self._deadlines)
         self._arm()
+
+    def use_key(self, key: bytes | None) -> None:
+        """Seal probes with another key, or none. All sessions end, to be opened by `measure`."""
+        self._key = key
+        self._ssid_at = _ssid_at(key)
+        self.measure({})
 
     def set_interval(self, path: PathId, interval_s: float) -> None:
         """Probe a path at this pace from now on; a shorter pace takes effect at once."""

@@ -33,9 +33,18 @@ class Reflection:
         self._loop = asyncio.get_running_loop()
         self._socket: ProbeSocket | None = None
         self._ends: frozenset[bytes] = frozenset()
-        self.reflector = SessionReflector(
-            key=key, peer_of=site_of, counters_of=counters_of, dscp=CS6 >> 2
+        self._counters_of = counters_of
+        self.reflector = self._reflector(key)
+
+    def _reflector(self, key: bytes | None) -> SessionReflector:
+        return SessionReflector(
+            key=key, peer_of=site_of, counters_of=self._counters_of, dscp=CS6 >> 2
         )
+
+    def use_key(self, key: bytes | None) -> None:
+        """Answer what is sealed with another key, or with none. All sessions begin anew."""
+        counters, self.reflector = self.reflector.counters, self._reflector(key)
+        self.reflector.counters = counters
 
     def serve(self, socket: ProbeSocket) -> None:
         """Answer on this socket from now on, and close the one before."""

@@ -92,6 +92,7 @@ class Box:
         self.reflection = Reflection(
             epoch_ns=epoch_ns, key=settings.probe_key, counters_of=self._counters_of
         )
+        self._probe_key = settings.probe_key  # that the sessions have
         self.tunnels = Tunnels(self.prober, self.reflection, self._listening)
         self.reconciler = Reconciler(kernel, self.plan, lambda: self.engine.steering)
         self.engine = Engine(
@@ -181,6 +182,7 @@ class Box:
         self.uplinks.reconfigure(settings.intent.uplinks)
         self._read_facts()
         await self.reconciler.reconcile()
+        self._use_probe_key()
         self.tunnels.follow(settings.intent)
         self._restart_targets()
 
@@ -189,6 +191,11 @@ class Box:
             log.error("probes are not answered", extra={"error": trouble})
             trouble = f"the probes of other sites are not answered: {trouble}"
         self.warn("probes-unanswered", "reflector", "critical", trouble)
+
+    def _use_probe_key(self) -> None:
+        if self._probe_key != self.settings.probe_key:
+            self._probe_key = self.settings.probe_key
+            self.tunnels.use_key(self._probe_key)
 
     # -- running -------------------------------------------------------------------------------
 
@@ -292,6 +299,7 @@ class Box:
                     continue  # a new address wants its routes before anybody probes through them
                 retry_s = RETRY_FIRST_S
                 self.warn("plan-not-in-force", "kernel", "critical", None)
+                self._use_probe_key()
                 self.tunnels.follow(self.settings.intent)
                 self.in_force.set()
             except NotInForceError as error:

@@ -62,6 +62,12 @@ class Tunnels:
             }
         )
 
+    def use_key(self, key: bytes | None) -> None:
+        """Probes have another key from now on. The next `follow` opens their sessions."""
+        self._prober.use_key(key)
+        self._reflection.use_key(key)
+        self._followed = None
+
     def close(self) -> None:
         if self._retry is not None:
             self._retry.cancel()

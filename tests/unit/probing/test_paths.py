@@ -226,3 +226,15 @@ async def test_probes_that_come_in_elsewhere_than_on_a_plane_are_not_answered(be
     await bench.until(lambda: bool(bench.of(PathsSampled)))
     bench.reflection.follow([])
     await bench.until(lambda: any(e.unanswered >= 3 for e in bench.of(ProbeOverdue, TWO)))
+
+
+async def test_another_key_is_used_from_both_ends_on(bench: Bench) -> None:
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    bench.prober.use_key(b"another key of 32 octets, or so.")
+    bench.prober.measure(bench.measured)
+    await bench.until(lambda: any(e.unanswered >= 3 for e in bench.of(ProbeOverdue)))
+    bench.reflection.use_key(b"another key of 32 octets, or so.")
+    await bench.until(lambda: bool(bench.of(AnswerReturned)))
+    have, forged = len(bench.of(PathsSampled)), bench.reflection.reflector.counters.forged
+    await bench.until(lambda: len(bench.of(PathsSampled)) > have)
+    assert bench.reflection.reflector.counters.forged == forged

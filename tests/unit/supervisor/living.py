@@ -26,7 +26,7 @@ peers:
     public_key: SFFIUUhRSFFIUUhRSFFIUUhRSFFIUUhRSFFIUUhRSFE=
     uplinks: [{{label: cable, endpoint: 198.51.100.1}}]
     prefixes: ["{prefix}"]
-probing: {{port: {port}}}
+probing: {{port: {port}{key}}}
 """
 
 
@@ -56,9 +56,12 @@ def free_port() -> int:
         return port
 
 
-def write(folder: Path, prefix: str = "192.0.2.0/24", more: str = "") -> Path:
+def write(
+    folder: Path, prefix: str = "192.0.2.0/24", more: str = "", key_file: str | None = None
+) -> Path:
     path = folder / "a.yaml"
-    path.write_text(CONFIG.format(prefix=prefix, port=free_port()) + more)
+    key = "" if key_file is None else f", key_file: {key_file}"
+    path.write_text(CONFIG.format(prefix=prefix, port=free_port(), key=key) + more)
     return path
 
 

@@ -4,12 +4,21 @@ import asyncio
 import os
 import signal
 import socket
+from base64 import b64encode
+from ipaddress import IPv6Address
 from pathlib import Path
+from socket import if_nametoindex
 
 import pytest
 
 from appliance.config.errors import ConfigError
+from appliance.contract.ids import PathId, Plane, SiteName, Slot
+from appliance.probing.paths import Measured
+from appliance.probing.sockets import endpoint, pktinfo
+from appliance.stamp.sender import SessionSender
 from tests.unit.supervisor.living import StubbornKernel, codes, life, running, until, write
+
+LOOPBACK = IPv6Address("::1")
 
 
 class OwnError(Exception):
@@ -173,3 +182,37 @@ async def test_a_port_of_the_probes_that_is_taken_is_told_and_tried_again(
             other.close()
             await until(lambda: lived._box.reflection.port == port)
             assert "probes-unanswered" not in codes(lived)
+
+
+@pytest.mark.parametrize("keys", [(None, 7), (7, 8), (8, None)])
+async def test_a_reload_brings_another_probe_key_into_use(
+    tmp_path: Path, kernel: StubbornKernel, keys: tuple[int | None, int | None]
+) -> None:
+    def configure(key: int | None) -> bytes | None:
+        write(tmp_path, key_file=None if key is None else f"{key}.key")
+        if key is None:
+            return None
+        octets = bytes([key] * 32)
+        (tmp_path / f"{key}.key").write_bytes(b64encode(octets))
+        (tmp_path / f"{key}.key").chmod(0o600)
+        return octets
+
+    before = configure(keys[0])
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        after = configure(keys[1])
+        await lived.reload()
+        box = lived._box
+
+        def is_answered(key: bytes | None) -> bool:
+            probe = SessionSender(1, key=key).probe(1)
+            return box.reflection.reflector.reflect(probe, b"x" * 24, 10, 10, 64) is not None
+
+        assert is_answered(after)
+        if before is not None:
+            assert not is_answered(before)
+        end, loopback = pktinfo(LOOPBACK, if_nametoindex("lo")), box.reflection.port or 0
+        box.reflection.follow([end])
+        path = PathId(SiteName("b"), Plane(Slot(1), Slot(1)))
+        box.prober.measure({path: Measured(end, endpoint(LOOPBACK, loopback), 1420)})
+        await until(lambda: box.prober.answered > 0)
