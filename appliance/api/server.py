@@ -34,7 +34,7 @@ from appliance.config.intent import Intent, paths
 from appliance.config.load import parse_config
 from appliance.contract.codec import adapter, encode
 from appliance.contract.problem import PROBLEM_TYPE, Problem
-from appliance.contract.status import Change, ConfigSummary, Health, PlanText
+from appliance.contract.status import Change, ConfigSummary, PlanText
 
 log = logging.getLogger(__name__)
 
@@ -170,10 +170,10 @@ async def _reload(call: Call) -> web.Response:
 
 
 async def _healthz(call: Call) -> web.Response:
-    status = call.source.status()
-    if status.stage != "running":
-        raise ApiError(Kind.NOT_READY, f"It is {status.stage}.")
-    return _json(Health(status.stage, status.uptime_s))
+    health = call.source.health()
+    if health.stage != "running":
+        raise ApiError(Kind.NOT_READY, f"It is {health.stage}.")
+    return _json(health)
 
 
 async def _metrics(call: Call) -> web.Response:

@@ -10,6 +10,7 @@ from appliance.contract.decision import History, Why
 from appliance.contract.ids import ClassName, SiteName
 from appliance.contract.status import (
     ClassStatus,
+    Health,
     PathStatus,
     Reloaded,
     Status,
@@ -36,6 +37,9 @@ class StatusSource(Protocol):
 
     def status(self) -> Status:
         """Everything, as of now."""
+
+    def health(self) -> Health:
+        """The stage of life alone: it costs nothing, however many paths there are."""
 
     def rows(self, part: Part) -> Iterable[Row]:
         """The rows of one part of it. On a hub they are thousands: each is made as it is taken."""

@@ -18,6 +18,7 @@ from appliance.contract.status import (
     Change,
     ConfigStatus,
     Counters,
+    Health,
     Reloaded,
     Stage,
     Status,
@@ -121,6 +122,9 @@ class Source:
                 loop_stalls=self._since.stalls,
             ),
         )
+
+    def health(self) -> Health:
+        return Health(self.stage, self._now().monotonic - self._started)
 
     def rows(self, part: Part) -> Iterable[Row]:
         """The rows of one part of the status as of now, even if they are taken later."""

@@ -14,6 +14,7 @@ from appliance.contract.status import (
     ClassStatus,
     ConfigStatus,
     Counters,
+    Health,
     PathStatus,
     RecorderStatus,
     Reloaded,
@@ -225,6 +226,9 @@ class ScriptedSource:
 
     def status(self) -> Status:
         return self.now_status
+
+    def health(self) -> Health:
+        return Health(self.now_status.stage, self.now_status.uptime_s)
 
     def rows(self, part: Part) -> Iterable[Row]:
         return iter(getattr(self.now_status, part))
