@@ -25,17 +25,20 @@ SLICE = 16  # sites looked at in one step, so that a hub's step stays short
 def reconsider(draft: Draft, site: SiteDraft) -> None:
     """Decide everything about one site anew.
 
-    Every class has an assignment afterwards, an empty one if need be: what has none has no route
-    in the table of its class, and its packets would go where those of the default class go.
+    Once the site can be reached at all, every class has an assignment, an empty one if need be:
+    what has none has no route in the table of its class, and its packets would go where those of
+    the default class go.
     """
     _follow_uplinks(draft, site)
     if not draft.is_settled:
         return
     usable = draft.usable
     site.review_at = _next_rise(draft, site)
+    is_reachable = _is_reachable(draft, site)
     for plan in site.shape.classes:
-        standings = stand_all(plan, site.paths, usable)
-        _decide_class(draft, site, plan, standings)
+        if is_reachable or plan.name in site.classes:
+            standings = stand_all(plan, site.paths, usable)
+            _decide_class(draft, site, plan, standings)
     _warn_unreachable(draft, site)
     repace(draft, site)
 

@@ -203,8 +203,13 @@ def test_every_class_has_an_assignment_that_its_policy_permits(start, attached, 
         if not state.is_settled or state.pending:
             continue
         for site, entry in state.sites.items():
-            for plan in state.layout.shapes[site].classes:
+            shape = state.layout.shapes[site]
+            is_reachable = any(_is_usable(state, PathId(site, plane)) for plane in shape.used)
+            for plan in shape.classes:
                 permitted = {c.plane for c in plan.candidates}
+                if plan.name not in entry.classes:
+                    assert not is_reachable  # for no class, so there is nothing to fall through to
+                    continue
                 held = entry.classes[plan.name]
                 assert {c.path.plane for c in held.assignment.carriers} <= permitted
                 works = any(_is_usable(state, PathId(site, plane)) for plane in permitted)

@@ -94,10 +94,9 @@ def test_before_anything_was_decided_it_says_so() -> None:
     assert (found.cause, found.since, found.carriers) == (None, None, ())
 
 
-def test_what_nothing_can_carry_yet_is_discarded_and_says_why() -> None:
+def test_what_nothing_can_carry_yet_says_why() -> None:
     found = explain(Box(attached=[]).state, VOICE, HQ)
-    assert (found.cause, found.since, found.carriers) == (Cause.NO_PATH, 0.0, ())
-    assert found.reason.startswith("voice to hq is discarded until a path works: ")
+    assert (found.cause, found.since, found.carriers) == (None, None, ())
     assert "fibre to cable (1-1): its uplink has no carrier" in found.reason
 
 
