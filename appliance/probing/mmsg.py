@@ -44,9 +44,8 @@ class Buffers:
                 *(control_at + i * control, control),
                 *(0, 0),
             )
-        self._blank = bytes(
-            self._headers
-        )  # the kernel writes the sizes it found over those offered
+        # To begin anew with: the kernel writes the sizes that it found over those that we offer.
+        self._blank = bytes(self._headers)
         self._count = count
         self._octets_at = octets_at
 

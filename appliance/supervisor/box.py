@@ -7,7 +7,6 @@ the world does is an event, a warning, or a reason to reconcile again.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from appliance import clock
 from appliance.config.addressing import mirrored
 from appliance.config.intent import Intent
 from appliance.contract.ids import PathId, Slot
-from appliance.contract.wire import SeverityName
 from appliance.core.actions import Action
 from appliance.core.decide import initial_state
 from appliance.core.events import (
@@ -49,16 +47,13 @@ from appliance.stamp.reflector import Counters, Source
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.reconciler import NotInForceError, Reconciler
 from appliance.supervisor.tunnels import Tunnels
+from appliance.supervisor.warnings import Warnings
 
 log = logging.getLogger(__name__)
 
 SETTLE_S = 0.05  # changes of the kernel come in bursts: one reconciliation for all of them
 AUDIT_S = 60.0  # how often the kernel is compared with the plan though nothing was heard
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
-
-
-# Raises a warning, or ends it (text None): code, subject, severity, text.
-Warn = Callable[[str, str, SeverityName, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +101,7 @@ class Box:
         self.uplinks = Uplinks(settings.intent.uplinks, directory, self._happened, self.jitter)
         self.health: dict[Slot, UplinkHealth] = {}
         self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
-        self.warn: Warn = lambda code, subject, severity, text: None  # noqa: ARG005 - who listens sets it
+        self.warnings = Warnings()
         self._group: asyncio.TaskGroup | None = None
         self._asking: list[asyncio.Task[None]] = []
         self._monitor = monitor
@@ -164,9 +159,9 @@ class Box:
             return
         for device in absent - self.absent:
             text = f"the LAN device {device} is not there: its LAN is left out until it is"
-            self.warn("lan-missing", device, "warning", text)
+            self.warnings.warn("lan-missing", device, "warning", text)
         for device in self.absent - absent:
-            self.warn("lan-missing", device, "warning", None)
+            self.warnings.warn("lan-missing", device, "warning", None)
         self.absent = absent
         self.wake()
 
@@ -190,7 +185,7 @@ class Box:
         if trouble is not None:
             log.error("probes are not answered", extra={"error": trouble})
             trouble = f"the probes of other sites are not answered: {trouble}"
-        self.warn("probes-unanswered", "reflector", "critical", trouble)
+        self.warnings.warn("probes-unanswered", "reflector", "critical", trouble)
 
     def _use_probe_key(self) -> None:
         if self._probe_key != self.settings.probe_key:
@@ -298,14 +293,14 @@ class Box:
                 if self._dirty.is_set():
                     continue  # a new address wants its routes before anybody probes through them
                 retry_s = RETRY_FIRST_S
-                self.warn("plan-not-in-force", "kernel", "critical", None)
+                self.warnings.warn("plan-not-in-force", "kernel", "critical", None)
                 self._use_probe_key()
                 self.tunnels.follow(self.settings.intent)
                 self.in_force.set()
             except NotInForceError as error:
                 log.error("the plan is not in force", extra={"error": str(error)})
                 text = f"what the kernel does is not what was decided: {error}"
-                self.warn("plan-not-in-force", "kernel", "critical", text)
+                self.warnings.warn("plan-not-in-force", "kernel", "critical", text)
                 wait_s, retry_s = retry_s, min(2 * retry_s, RETRY_LAST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

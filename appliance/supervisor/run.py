@@ -202,10 +202,10 @@ class Life:
             draft = last_good.with_suffix(".new")
             draft.write_bytes(path.read_bytes())
             draft.replace(last_good)
-            self._source.warn("last-good", "configuration", "warning", None)
+            self._box.warnings.warn("last-good", "configuration", "warning", None)
         except OSError as error:
             text = f"the configuration cannot be kept as the last good one: {error}"
-            self._source.warn("last-good", "configuration", "warning", text)
+            self._box.warnings.warn("last-good", "configuration", "warning", text)
 
     async def _hang_up(self) -> None:
         try:
@@ -261,4 +261,4 @@ class Life:
 
     def _recording(self, trouble: str | None) -> None:
         text = None if trouble is None else f"what happens is not being recorded: {trouble}"
-        self._source.warn("recorder", "recordings", "warning", text)
+        self._box.warnings.warn("recorder", "recordings", "warning", text)

@@ -25,7 +25,6 @@ from appliance.contract.status import (
     UplinkStatus,
     WarningStatus,
 )
-from appliance.contract.wire import SeverityName
 from appliance.core.actions import Action, ClearWarning, DetourPlanes, MoveClass, RaiseWarning
 from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
 from appliance.core.state import State
@@ -76,14 +75,13 @@ class Source:
         self._feed = Feed()
         self._started = clock.monotonic()
         self._since = Since()
-        self._own_warnings: dict[tuple[str, str], WarningStatus] = {}
         self._names: tuple[Intent, report.Names] | None = None
         self._evidence = Budget(EVIDENCE_PER_S)
         self._shown: Status | None = None
         self.config = config
         self.stage: Stage = "starting"
         box.engine.listeners.append(self._happened)
-        box.warn = self.warn
+        box.warnings.listeners.append(self._warned)
 
     # -- what the API asks ---------------------------------------------------------------------
 
@@ -199,16 +197,8 @@ class Source:
 
     # -- telling -------------------------------------------------------------------------------
 
-    def warn(self, code: str, subject: str, severity: SeverityName, text: str | None) -> None:
-        """Raise a warning that the core knows nothing of, or end it (text None)."""
-        now, before = self._now(), self._own_warnings.get((code, subject))
-        if text == (before and before.text):
-            return
-        if text is None:
-            del self._own_warnings[code, subject]
-        else:
-            since = before.since if before else now.wall
-            self._own_warnings[code, subject] = WarningStatus(code, subject, severity, text, since)
+    def _warned(self) -> None:
+        now = self._now()
         self._publish(Change(now.wall, warnings=self._warnings(now)))
 
     async def run(self) -> None:
@@ -299,7 +289,7 @@ class Source:
         return self._names[1]
 
     def _warnings(self, now: Moment) -> tuple[WarningStatus, ...]:
-        return (*report.warnings(self._box.engine.state, now), *self._own_warnings.values())
+        return (*report.warnings(self._box.engine.state, now), *self._box.warnings.standing)
 
     def _publish(self, change: Change) -> None:
         if self._feed.has_listeners:

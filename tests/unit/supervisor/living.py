@@ -14,6 +14,7 @@ from appliance.plan.plan import Key, Observed, Op
 from appliance.plan.text import render_op
 from appliance.supervisor.run import Life, load_settings, status_of
 
+TUNNEL_PORTS = range(51820, 51820 + 256)  # the default
 CONFIG = """\
 version: 1
 site: {{name: a, id: 1}}
@@ -50,10 +51,13 @@ class StubbornKernel(FakeKernel):
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as found:
-        found.bind(("::", 0))
-        port: int = found.getsockname()[1]
-        return port
+    """A UDP port that nobody has, and that no tunnel of the configuration would take."""
+    while True:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as found:
+            found.bind(("::", 0))
+            port: int = found.getsockname()[1]
+        if port not in TUNNEL_PORTS:
+            return port
 
 
 def write(

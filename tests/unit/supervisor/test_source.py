@@ -18,6 +18,7 @@ from appliance.stamp.sender import SessionSender
 from appliance.supervisor import source as module
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.source import Source
+from appliance.supervisor.warnings import Warnings
 from appliance.telemetry.recorder import Recorder
 from tests.unit.core.examples import facts, intent, peer, uplink
 
@@ -65,7 +66,7 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
     for slot in (1, 2):
         engine.handle(UplinkChanged(facts(slot)))
     await _until(lambda: not engine.state.pending and engine.state.is_settled)
-    box = SimpleNamespace(engine=engine)
+    box = SimpleNamespace(engine=engine, warnings=Warnings())
     config = ConfigStatus("hub.yaml", "0" * 12, 0.0)
     source = Source(box, recorder, tmp_path, config, _reload)  # type: ignore[arg-type]
 
@@ -102,6 +103,7 @@ async def test_probes_that_deserve_no_answer_are_counted_by_why(tmp_path: Path) 
     reflector = SessionReflector(key=bytes(range(32)), session_rate=1, session_burst=1)
     box = SimpleNamespace(
         engine=engine,
+        warnings=Warnings(),
         reconciler=SimpleNamespace(ops={}, ops_failed=0),
         prober=SimpleNamespace(sent=0, answered=0),
         reflection=SimpleNamespace(reflector=reflector),
