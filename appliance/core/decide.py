@@ -39,6 +39,7 @@ from appliance.core.liveness import (
     fall,
     is_dying_with_others,
     miss,
+    moment,
     needed,
     spend_burst,
 )
@@ -211,7 +212,8 @@ def _overdue(draft: Draft, event: ProbeOverdue) -> None:
     path = miss(path, event.unanswered, sent_at)
     site.paths[path.plane] = path
     enough = RISE_FALL if path.liveness is Liveness.RISING else needed(path.estimate)
-    if path.unanswered >= enough or _is_cut(path) or _is_dying(site, path, sent_at):
+    is_silent = path.unanswered >= enough and sent_at - path.missed_at >= moment(path)
+    if is_silent or _is_cut(path) or _is_dying(site, path, sent_at):
         _fall(draft, site, path)
         return
     _suspect_loss(draft, site, path.plane)

@@ -19,7 +19,10 @@ from appliance.core.state import Bucket, Liveness, PathState
 
 CHANCE = 1e-9  # per probe: what chance may explain
 PROOF = -math.log(CHANCE)
-TWO_MOMENTS_S = 0.01  # probes sent this far apart do not meet the same full queue
+# What holds up one probe, a full queue or a busy processor at either end, holds up those that are
+# sent soon after it too: the missing ones prove something when they were sent over so long a time.
+MOMENT_S = 0.018  # less than the shortest usual interval: a blackout is not noticed later for it
+BUSY_MOMENT_S = 0.05  # while they are sent every 2.5 ms, which itself keeps both ends busy
 USUAL_LOSS = 0.003  # nobody's habit is believed to be better
 MOST_HABIT = 0.35  # nor to be worse, else no number of missing answers would do
 MOST_UNANSWERED = 20
@@ -52,7 +55,7 @@ def weight(estimate: Estimate) -> float:
 def miss(path: PathState, unanswered: int, sent_at: float) -> PathState:
     """One more answer is overdue: `unanswered` in a row by now, this one sent at `sent_at`."""
     liveness = Liveness.SUSPECT if path.liveness is Liveness.UP else path.liveness
-    missed_at = sent_at if unanswered <= 1 else min(path.missed_at or sent_at, sent_at)
+    missed_at = min(path.missed_at, sent_at) if path.unanswered else sent_at
     return path._replace(liveness=liveness, unanswered=unanswered, missed_at=missed_at)
 
 
@@ -60,15 +63,20 @@ def is_dying_with_others(path: PathState, others: Iterable[PathState], sent_at: 
     """Do missing answers of this path and of others over the same uplink prove together?
 
     They fail together, so their missing answers add up, each by what it says of its own path.
-    But probes that were sent at the same moment may have met the same full queue: it takes two
-    moments.
     """
-    proof, first_at = path.unanswered * weight(path.estimate), path.missed_at
+    proof, first_at, least_s = path.unanswered * weight(path.estimate), path.missed_at, moment(path)
     for other in others:
         if other.liveness is Liveness.SUSPECT and other.unanswered:
             proof += other.unanswered * weight(other.estimate)
             first_at = min(first_at, other.missed_at)
-    return proof >= PROOF and sent_at - first_at >= TWO_MOMENTS_S
+            least_s = max(least_s, moment(other))
+    return proof >= PROOF and sent_at - first_at >= least_s
+
+
+def moment(path: PathState) -> float:
+    """Over how long a time, at least, the missing probes of a path must have been sent."""
+    was_busy = path.boosted_at is not None and path.boosted_at < path.missed_at
+    return BUSY_MOMENT_S if was_busy else MOMENT_S
 
 
 def fall(path: PathState, now: float) -> PathState:

@@ -6,12 +6,14 @@ its planes are pointed at another uplink with one message each, whatever the num
 the classes follow one by one.
 """
 
-from appliance.contract.ids import Plane, SiteName, Slot
+from collections.abc import Iterable
+
+from appliance.contract.ids import PathId, Plane, SiteName, Slot
 from appliance.core import reasons
 from appliance.core.actions import DetourPlanes, Severity
 from appliance.core.draft import Draft
 from appliance.core.events import ProbeOverdue, UplinkChanged, UplinkProbed
-from appliance.core.liveness import TWO_MOMENTS_S
+from appliance.core.liveness import moment
 from appliance.core.settle import enqueue_all
 from appliance.core.state import Liveness, UplinkState
 
@@ -86,7 +88,9 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
     answered_at = draft.now - event.uplink_answered_age_s
     kept = tuple([entry for entry in uplink.overdue if entry[0] > answered_at])
     if sent_at > answered_at:
-        kept = (*kept[1 - KEPT :], (sent_at, event.path))
+        if len(kept) >= KEPT:
+            kept = (kept[0], *kept[2:])  # the first says since when
+        kept = (*kept, (sent_at, event.path))
     elif kept == uplink.overdue:
         return False
     paths, sites = draft.layout.reach[slot]
@@ -95,7 +99,7 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
         and len({path for _, path in kept}) >= min(FATE_PATHS, paths)
         and len({path.site for _, path in kept}) >= min(FATE_SITES, sites)
         and paths > 1
-        and max(kept)[0] - min(kept)[0] >= TWO_MOMENTS_S
+        and max(kept)[0] - min(kept)[0] >= _moment(draft, kept)
         and (sites > 1 or not _others_suffer(draft, slot, kept[0][0]))
     )
     condemned_at = draft.now if is_dead else None
@@ -107,6 +111,10 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
         _stand_in(draft)
         enqueue_all(draft)
     return is_dead
+
+
+def _moment(draft: Draft, overdue: Iterable[tuple[float, PathId]]) -> float:
+    return max([moment(draft.paths(path.site)[path.plane]) for _, path in overdue])
 
 
 def _others_suffer(draft: Draft, slot: Slot, since: float) -> bool:

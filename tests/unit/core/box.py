@@ -90,7 +90,7 @@ class Box:
         """Paths go silent: answers are missing until nothing is believed of them any more."""
         actions = []
         for count in range(1, 8):
-            self.now += 0.005
+            self.now += 0.01
             for name in names:
                 actions += self.tell(ProbeOverdue(named(name), 0.024, count, 0.01))
         return actions

@@ -71,8 +71,43 @@ def test_the_alternative_is_none_when_there_is_no_other_path() -> None:
 def test_four_missing_answers_are_enough_on_a_line_that_loses_little(box) -> None:
     box.tell(overdue(3))
     assert box.carrier() == "1-1"
+    box.now += 0.02
     box.tell(overdue(4))
     assert box.carrier() == "1-2"
+
+
+def test_any_number_of_answers_missing_at_one_moment_prove_nothing(box) -> None:
+    """They met the same full queue, or the far end was busy for as long."""
+    for count in range(1, 20):
+        box.now += 0.0008
+        box.tell(overdue(count))
+    assert box.carrier() == "1-1"
+    box.now += 0.005
+    box.tell(overdue(20))
+    assert box.carrier() == "1-2"
+
+
+def test_while_a_path_is_probed_fast_a_moment_is_longer(box) -> None:
+    box.tell(overdue())
+    box.now += 0.03
+    box.tell(AnswerReturned(FIBRE, 1))
+    box.now += 0.1  # it is looked at closely by now
+    assert box.path("hq/1-1").boosted_at is not None
+    for count in range(1, 20):
+        box.now += 0.0025
+        box.tell(overdue(count))
+    assert box.carrier() == "1-1"
+    box.now += 0.005
+    box.tell(overdue(21))
+    assert box.carrier() == "1-2"
+
+
+def test_a_miss_of_long_ago_does_not_make_a_moment_longer(box) -> None:
+    box.tell(overdue())
+    box.tell(AnswerReturned(FIBRE, 1))
+    box.wait(60)
+    box.tell(overdue(4))
+    assert box.carrier() == "1-1"
 
 
 def test_the_far_uplink_dies_and_both_paths_over_it_prove_it_together(box) -> None:
@@ -91,6 +126,7 @@ def test_a_line_that_loses_more_by_habit_takes_more() -> None:
     assert box.carrier(DEFAULT) == "1-1"
     box.tell(overdue(6))
     assert box.carrier(DEFAULT) == "1-1"
+    box.now += 0.02
     box.tell(overdue(7))
     assert box.carrier(DEFAULT) == "1-2"
 
@@ -123,6 +159,7 @@ def test_that_they_arrived_is_a_hint_but_no_verdict(box) -> None:
     box.tell(overdue(2))
     box.tell(FarEndReported(FIBRE, 3, 3))
     assert box.carrier() == "1-1"
+    box.now += 0.02
     box.tell(overdue(4))
     assert "all 3 arrived there: the way back is cut" in box.reason()
     assert box.warnings == {
@@ -249,6 +286,7 @@ def test_a_rise_ends_with_two_missing_answers(box) -> None:
     box.revive("hq/1-1")
     box.tell(overdue(1))
     assert box.path("hq/1-1").liveness is Liveness.RISING
+    box.now += 0.02
     box.tell(overdue(2))
     assert box.path("hq/1-1").liveness is Liveness.DOWN
 

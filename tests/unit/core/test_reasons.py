@@ -82,7 +82,7 @@ def story() -> str:
     box.wait(65)
     chapter("an uplink falls silent")
     for name in ("hq/1-1", "shop/1-1", "hq/1-2", "hq/1-1"):
-        box.now += 0.005
+        box.now += 0.02
         box.tell(ProbeOverdue(named(name), 0.024, 1, 0.1))
     box.revive("hq/1-1", "hq/1-2", "shop/1-1")
     box.wait(65)

@@ -53,7 +53,7 @@ def box() -> Box:
 
 
 def miss(
-    box: Box, name: str, gap: float = 0.005, sent_age: float = 0.024, answered_age: float = 0.06
+    box: Box, name: str, gap: float = 0.01, sent_age: float = 0.024, answered_age: float = 0.06
 ) -> list[Action]:
     """A little later an answer is missing on a path."""
     box.now += gap
