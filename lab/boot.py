@@ -5,6 +5,7 @@ machine whatever the host is, and idle time is skipped. Everything the guest cou
 outside (clock, random numbers, disks, network) is fixed or absent, so a story repeats.
 """
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -187,8 +188,9 @@ def _new_run_directory() -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S-")
     directory = Path(tempfile.mkdtemp(prefix=stamp, dir=runs))
     for old in sorted(runs.iterdir())[:-_KEPT_RUNS]:
-        if old.stat().st_mtime < time.time() - _YOUNG_S:  # a younger one may be running
-            shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another guest may be tidying up too
+            if old.stat().st_mtime < time.time() - _YOUNG_S:  # a younger one may be running
+                shutil.rmtree(old, ignore_errors=True)
     return directory
 
 

@@ -97,7 +97,7 @@ def test_while_a_path_is_probed_fast_a_moment_is_longer(box) -> None:
         box.now += 0.0025
         box.tell(overdue(count))
     assert box.carrier() == "1-1"
-    box.now += 0.005
+    box.now += 0.01
     box.tell(overdue(21))
     assert box.carrier() == "1-2"
 
