@@ -11,7 +11,7 @@ it costs a third.
 
 from typing import NamedTuple
 
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 
 SHORT_S = 0.5  # time constant of the short view
 LONG_S = 20.0  # time constant of the long view

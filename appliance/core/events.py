@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from appliance.config.intent import Address, Intent, Interface
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
 from appliance.core.steering import Assignment
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from appliance.core.sequential import LossTest, feed
 from appliance.core.settle import repace
 from appliance.core.state import Liveness, PathState
 from appliance.core.verdict import Verdict, judge
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 
 SILENCE_S = 1.0  # answers in a sample this long after a fall are new ones
 

@@ -32,6 +32,7 @@ from appliance.probing.sockets import BATCH, Outgoing, ProbeSocket
 from appliance.stamp.errors import StampError
 from appliance.stamp.packet import Octets
 from appliance.stamp.pmtu import PathMtu, Phase
+from appliance.stamp.sample import Sample
 from appliance.stamp.sender import Answer, SessionSender
 from appliance.stamp.tlv import (
     Type,
@@ -41,7 +42,6 @@ from appliance.stamp.tlv import (
     encode_path_report,
     find,
 )
-from appliance.stamp.window import Sample
 
 MS = 1_000_000
 SLACK_NS = MS  # what is due this soon is done now: one wake-up instead of two
@@ -59,6 +59,7 @@ TICK_NS = 10 * MS
 SPREAD_NS = 100 * MS  # paces this slow are spread over their interval in ticks
 GOLDEN = 0.6180339887  # spreads any number of paths evenly
 MOST_BATCHES = 16  # read at a time before others get a turn
+PATIENCE_NS = 200 * MS  # how long a verdict waits for all to be read, whatever is sent to us
 OPEN_GAP_NS = 5 * MS  # between the first probes of new paths: each takes a WireGuard handshake
 IDLE_NS = 1_000 * MS  # when there is nothing to wait for
 
@@ -471,9 +472,10 @@ class PathProber:
                 continue
             if not has_drained:
                 has_drained = self._drain()
-                if not has_drained:
+                if not has_drained and now - at < PATIENCE_NS:
                     heapq.heappush(deadlines, (at, -1, entry))  # judged when all has been read
                     return
+                has_drained = True
             if not (entry.session.is_awaiting or entry.padded_sizes):
                 entry.watch_ns = None  # all is well: of a slow pace, that is nearly always so
                 continue

@@ -6,7 +6,7 @@ smoothed jitter. It knows nothing of packets, deadlines or gaps in sequence numb
 
 from typing import Final
 
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 
 FOLD: Final = 16  # so many answers may wait to be added up
 STEP_NS: Final = 50_000_000  # transits this far apart, in opposite directions: a clock was set

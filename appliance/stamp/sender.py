@@ -24,8 +24,8 @@ from appliance.stamp.packet import (
     pack_sender,
     parse_reflector,
 )
+from appliance.stamp.sample import Sample
 from appliance.stamp.tlv import PathReport, encode_padding, is_sealed, seal
-from appliance.stamp.window import Sample
 
 MS: Final = 1_000_000
 SUSPECT_FLOOR_NS: Final = 2 * MS

@@ -19,7 +19,7 @@ from appliance.core.events import (
     UplinkChanged,
 )
 from appliance.core.state import State
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from tests.unit.core.examples import facts, intent, path, peer
 
 SAMPLE = Sample(

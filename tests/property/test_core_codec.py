@@ -24,7 +24,7 @@ from appliance.core.events import (
     UplinkProbed,
 )
 from appliance.core.steering import Assignment, Carrier
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 
 slots = st.integers(1, 15).map(Slot)
 planes = st.builds(Plane, slots, slots)

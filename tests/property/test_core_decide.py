@@ -30,7 +30,7 @@ from appliance.core.events import (
 from appliance.core.replay import replay
 from appliance.core.state import Liveness, State
 from appliance.core.steering import Assignment, Carrier
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from tests.unit.core.examples import (
     DEFAULT,
     DEFAULT_POLICY,

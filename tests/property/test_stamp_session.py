@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from appliance.stamp.errors import StampError, UnexpectedAnswer
 from appliance.stamp.reflector import SessionReflector
+from appliance.stamp.sample import Sample
 from appliance.stamp.sender import SessionSender
-from appliance.stamp.window import Sample
 
 NOW = 1_700_000_000 * 10**9
 MS = 1_000_000

@@ -19,7 +19,7 @@ from appliance.core.events import (
     UplinkChanged,
     UplinkFacts,
 )
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 
 CONFIG = """
 version: 1

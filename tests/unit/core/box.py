@@ -17,7 +17,7 @@ from appliance.core.events import (
     UplinkChanged,
 )
 from appliance.core.state import PathState
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from tests.unit.core.examples import HQ, VOICE, facts, intent, path
 
 GOOD = Sample(

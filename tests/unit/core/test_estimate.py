@@ -7,7 +7,7 @@ from appliance.core.estimate import (
     directions,
     observe,
 )
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from tests.unit.core.box import GOOD, SLOW
 
 

@@ -14,7 +14,7 @@ from appliance.core.events import (
 )
 from appliance.core.pace import BOOST_S
 from appliance.core.state import Liveness
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from tests.unit.core.box import GOOD, LOSSY, Box, kinds, named
 from tests.unit.core.examples import DEFAULT, VOICE_POLICY, intent, peer, policy, uplink
 

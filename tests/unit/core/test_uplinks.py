@@ -22,7 +22,7 @@ from appliance.core.events import (
 from appliance.core.settle import SLICE
 from appliance.core.state import Liveness
 from appliance.core.steering import Assignment, Carrier
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from tests.unit.core.box import SLOW, Box, kinds, named
 from tests.unit.core.examples import (
     DEFAULT,

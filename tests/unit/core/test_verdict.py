@@ -8,7 +8,7 @@ from appliance.core.layout import SlaPlan
 from appliance.core.mos import loss_at
 from appliance.core.sequential import UNTROUBLED, feed, loss_limit
 from appliance.core.verdict import MEETS, Limit, Verdict, judge, ms, percent
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from tests.unit.core.box import GOOD, SLOW
 
 

@@ -25,7 +25,7 @@ from appliance.core.events import (
 )
 from appliance.probing.paths import Measured, PathProber
 from appliance.probing.reflect import Reflection
-from appliance.probing.sockets import ProbeSocket, endpoint, pktinfo
+from appliance.probing.sockets import BATCH, Packet, ProbeSocket, endpoint, pktinfo
 
 PATIENCE_S = 20.0
 HQ = SiteName("hq")
@@ -238,3 +238,12 @@ async def test_another_key_is_used_from_both_ends_on(bench: Bench) -> None:
     have, forged = len(bench.of(PathsSampled)), bench.reflection.reflector.counters.forged
     await bench.until(lambda: len(bench.of(PathsSampled)) > have)
     assert bench.reflection.reflector.counters.forged == forged
+
+
+async def test_a_flood_of_packets_does_not_keep_silence_from_being_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
+    flood = [Packet(b"no answer of ours", b"somebody", END, 0, 64, 0)] * BATCH
+    monkeypatch.setattr(bench.prober._socket, "receive", lambda: flood)
+    await bench.until(lambda: any(e.unanswered >= 3 for e in bench.of(ProbeOverdue)))

@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 
 from appliance.stamp.interval import FOLD, Interval
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 
 MS = 1_000_000
 OFFSET = 10**15  # the far clock is far ahead

@@ -27,7 +27,7 @@ from appliance.core.events import (
     UplinkFacts,
 )
 from appliance.core.steering import Assignment, Carrier
-from appliance.stamp.window import Sample
+from appliance.stamp.sample import Sample
 from appliance.telemetry import recorder as module
 from appliance.telemetry.recorder import Recorder
 from appliance.telemetry.recording import open_recording, read_history
