@@ -140,20 +140,24 @@ def observe(estimate: Estimate, sample: Sample, told: tuple[int, int], now: floa
             past=past,
             total=total,
         )
+    least, most = sample.delay_min_us, sample.delay_max_us
     delay, jitter = sample.delay_us, max(sample.jitter_forward_us, sample.jitter_backward_us)
-    mean = float(delay)
-    if answers > 2:  # one straggler among several says nothing of the rest
-        mean = (delay * answers - sample.delay_max_us) / (answers - 1)
     if not estimate.answered:
-        short, short_jitter, long, long_jitter = mean, float(jitter), mean, float(jitter)
+        # Some of these probes waited for WireGuard's handshake; the fastest one waited least.
+        # Nothing is violated by such a wait, so the short view begins without jitter.
+        most = least
+        short = long = float(least)
+        short_jitter, long_jitter = 0.0, float(jitter)
     else:
+        mean = float(delay)
+        if answers > 2:  # one straggler among several says nothing of the rest
+            mean = (delay * answers - most) / (answers - 1)
         age = min(max(now - estimate.at, sample.span_us / 1e6), 10.0)
         gain, slow = age / (age + SHORT_S), age / (age + LONG_S)
         short = estimate.delay_us + gain * (mean - estimate.delay_us)
         short_jitter = estimate.jitter_us + gain * (jitter - estimate.jitter_us)
         long = estimate.long_delay_us + slow * (mean - estimate.long_delay_us)
         long_jitter = estimate.long_jitter_us + slow * (jitter - estimate.long_jitter_us)
-    least, most = sample.delay_min_us, sample.delay_max_us
     floor, ceiling, trend = least, most, answers
     if sample.span_us < TREND_SPAN_US or answers < TREND_ANSWERS:
         before_least, before_most, before = estimate.last

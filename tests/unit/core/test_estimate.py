@@ -18,11 +18,16 @@ def feed(estimate: Estimate, sample: Sample, times: int, gap: float = 0.1) -> Es
     return estimate
 
 
-def test_the_first_sample_is_the_estimate() -> None:
-    estimate = feed(UNMEASURED, GOOD, 1)
-    assert estimate.is_measured
-    assert estimate.long_delay_us == estimate.delay_us == pytest.approx(19_875)  # less the slowest
-    assert estimate.jitter_us == 200
+def test_the_first_sample_is_the_estimate_without_the_wait_for_a_handshake() -> None:
+    waited = GOOD._replace(delay_us=164_000, delay_max_us=900_000, jitter_forward_us=19_000)
+    for sample in (GOOD, waited):
+        estimate = feed(UNMEASURED, sample, 1)
+        assert estimate.is_measured
+        assert estimate.long_delay_us == estimate.delay_us == GOOD.delay_min_us
+        assert estimate.floor_us == estimate.ceiling_us == GOOD.delay_min_us
+        assert estimate.jitter_us == 0
+        assert estimate.long_jitter_us == sample.jitter_forward_us
+        assert feed(estimate, GOOD, 10).jitter_us == pytest.approx(200, rel=0.2)
 
 
 def test_the_short_view_follows_a_step_in_half_a_second_and_the_long_one_does_not() -> None:

@@ -132,7 +132,7 @@ def test_a_score_is_violated_by_delay_alone() -> None:
     far = GOOD._replace(delay_us=700_000, delay_min_us=690_000, delay_max_us=710_000)
     verdict = judge_.sample(far, 5)
     assert verdict.violated is Limit.MOS
-    assert verdict.evidence.startswith("MOS 3.3 at 698 ms violates 3.6")
+    assert verdict.evidence.startswith("MOS 3.3 at 693 ms violates 3.6")
 
 
 def test_a_score_is_violated_by_loss_alone_as_soon_as_the_loss_is_sure() -> None:
