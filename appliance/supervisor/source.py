@@ -165,7 +165,7 @@ class Source:
         )
 
     async def history(self, query: HistoryQuery) -> History:
-        """Moves from the recorder, the newest last."""
+        """Moves from the recorder, the newest last, also those that it has yet to write."""
 
         def is_wanted(move: Move) -> bool:
             return (
@@ -174,7 +174,10 @@ class Source:
                 and (query.since is None or move.at >= query.since)
             )
 
-        return await asyncio.to_thread(read_history, self._directory, query.limit, is_wanted)
+        unwritten = self._recorder.unwritten
+        return await asyncio.to_thread(
+            read_history, self._directory, query.limit, is_wanted, unwritten
+        )
 
     async def plan_text(self, *, dry_run: bool, candidate: Intent | None) -> tuple[str, ...]:
         """Commands of the whole plan, or of what is outstanding in the kernel."""

@@ -63,6 +63,7 @@ class Recorder:
         self._moves = Segments(directory, "moves", total_octets=MOVES_OCTETS)
         self._waiting_events: list[tuple[float, Event]] = []
         self._waiting_moves: list[Move] = []
+        self._writing_moves: list[Move] = []
         self._context = Context()
         self._context_taken = Context()  # as it was before the events that wait
         self._samples = Budget(SAMPLES_PER_S)
@@ -80,6 +81,11 @@ class Recorder:
     def is_waiting(self) -> bool:
         """Is something not written yet?"""
         return bool(self._waiting_events or self._waiting_moves or self._is_writing)
+
+    @property
+    def unwritten(self) -> tuple[Move, ...]:
+        """The moves that are not on disk yet, or are just being written, the newest last."""
+        return (*self._writing_moves, *self._waiting_moves)
 
     def record_event(self, now: float, event: Event) -> None:
         """Keep an event, to be written within about FLUSH_S. It must not be changed any more."""
@@ -117,6 +123,7 @@ class Recorder:
                     self._is_writing = True
                     written = await loop.run_in_executor(thread, self._write, *self._take())
                     self._is_writing = False
+                    self._writing_moves = []
                     is_well = written.trouble is None
                     retry_s = RETRY_FIRST_S if is_well else min(2 * retry_s, RETRY_LAST_S)
                     self._note(written)
@@ -127,6 +134,7 @@ class Recorder:
 
     def _take(self) -> tuple[list[tuple[float, Event]], int, list[Move], Context]:
         events, moves = self._waiting_events, self._waiting_moves
+        self._writing_moves = moves
         self._waiting_events, self._waiting_moves = [], []
         gap = self._gap if events else 0  # it is written behind the next events
         self._gap -= gap

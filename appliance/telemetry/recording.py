@@ -5,7 +5,7 @@ Nothing that stands in the files is trusted: what cannot be read is left out and
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,15 +55,24 @@ def open_recording(path: Path) -> Recording:
 
 
 def read_history(
-    directory: Path, limit: int, is_wanted: Callable[[Move], bool] = lambda _: True
+    directory: Path,
+    limit: int,
+    is_wanted: Callable[[Move], bool] = lambda _: True,
+    unwritten: Sequence[Move] = (),
 ) -> History:
-    """The newest `limit` wanted moves of all runs, the newest last. Reads files: use a thread."""
-    newest: list[Move] = []
-    is_complete = True
-    for segment in reversed(files(directory, "moves")):
+    """The newest `limit` wanted moves of all runs, the newest last. Reads files: use a thread.
+
+    `unwritten` are moves newer than what the files held when they were taken; they may have been
+    written since.
+    """
+    known = set(unwritten)
+    wanted = [move for move in unwritten if is_wanted(move)]
+    newest = wanted[-limit:]
+    is_complete = len(newest) == len(wanted)
+    for segment in reversed(files(directory, "moves") if is_complete else []):
         room = limit - len(newest)
         found: deque[Move] = deque(maxlen=room + 1)
-        found.extend(move for move in _moves(segment) if is_wanted(move))
+        found.extend(move for move in _moves(segment) if is_wanted(move) and move not in known)
         if len(found) > room:
             found.popleft()
             is_complete = False

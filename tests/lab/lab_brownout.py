@@ -6,8 +6,6 @@
 voice allows 80 ms and 1 % loss, the default class has no limits.
 """
 
-from typing import Any
-
 from lab.fleet import VOICE_SLA, Fleet
 from lab.topology import Lab
 from tests.lab.boxes import hosts, moves, pair
@@ -20,13 +18,8 @@ TWENTY_MS = {"interval": "20 ms"}
 
 
 def why_it_left(lab: Lab, fleet: Fleet) -> str:
-    """The reason of the first move but the initial ones, once it is recorded."""
-
-    def left() -> list[dict[str, Any]]:
-        return [move for move in moves(fleet, "a") if move["cause"] != "initial"]
-
-    lab.wait_until(lambda: bool(left()), 5, "the move is in the history")
-    move = left()[0]
+    """The reason of the first move but the initial ones."""
+    move = next(move for move in moves(fleet, "a") if move["cause"] != "initial")
     lab.say(move["reason"])
     lab.check(move["cause"] == "sla-violated", "it left because of its SLA")
     return str(move["reason"])

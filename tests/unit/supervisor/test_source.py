@@ -72,8 +72,10 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
 
     engine.handle(UplinkChanged(facts(1, carrier=False)))
     await _until(lambda: not engine.state.pending)
+    at_once = await source.history(HistoryQuery(limit=10 * SITES))
     await _until(lambda: not recorder.is_waiting)
     history = await source.history(HistoryQuery(limit=10 * SITES))
+    assert at_once == history
     assert {(m.class_name, m.site) for m in history.moves} == {
         (name, f"s{n}") for name in ("voice", "default") for n in range(SITES)
     }

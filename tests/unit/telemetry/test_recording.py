@@ -49,6 +49,21 @@ def test_only_the_wanted_count(tmp_path: Path) -> None:
     assert read_history(tmp_path, 10, lambda move: move.at == 3).moves == (moves[3],)
 
 
+@pytest.mark.parametrize("written", range(8))
+@pytest.mark.parametrize("taken", range(5))
+@pytest.mark.parametrize("limit", [1, 2, 6, 7, 8])
+def test_unwritten_moves_are_the_newest_and_told_once(
+    tmp_path: Path, written: int, taken: int, limit: int
+) -> None:
+    moves = _moves(tmp_path, 7)
+    (tmp_path / "moves-00000000.jsonl").unlink()
+    _write(tmp_path / "moves-00000001.jsonl", [encode(move).decode() for move in moves[:written]])
+    first = min(written, 7 - taken)
+    history = read_history(tmp_path, limit, unwritten=moves[first:])
+    assert list(history.moves) == moves[-limit:]
+    assert history.is_complete == (limit >= 7)
+
+
 def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
     good = encode(MOVE).decode()
     _write(tmp_path / "moves-00000001.jsonl", ["", "{", "[]", "null", "\x00", good, good[:-9]])
