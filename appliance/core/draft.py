@@ -51,6 +51,7 @@ class Draft:
         self._usable: frozenset[Slot] | None = None
         self.detours: Mapping[Plane, Plane] = state.detours
         self.warnings: Mapping[tuple[str, str], Warned] = state.warnings
+        self._changed_warnings: dict[tuple[str, str], Warned] | None = None
         self.pending = state.pending
         self.review_at = state.review_at
         self.settle_at = state.settle_at
@@ -121,14 +122,20 @@ class Draft:
         if before and before.severity is severity and before.text == text:
             return
         since = before.since if before else self.now
-        self.warnings = {**self.warnings, (code, subject): Warned(severity, text, since)}
+        self._own_warnings()[code, subject] = Warned(severity, text, since)
         self.actions.append(RaiseWarning(code, subject, severity, text))
 
     def clear(self, code: str, subject: str) -> None:
         """Clear a warning, if it stands."""
         if (code, subject) in self.warnings:
-            self.warnings = {k: v for k, v in self.warnings.items() if k != (code, subject)}
+            del self._own_warnings()[code, subject]
             self.actions.append(ClearWarning(code, subject))
+
+    def _own_warnings(self) -> dict[tuple[str, str], Warned]:
+        """The warnings to be changed: copied once, for a hub at its start has one for each site."""
+        if self._changed_warnings is None:
+            self.warnings = self._changed_warnings = dict(self.warnings)
+        return self._changed_warnings
 
     def freeze(self) -> State:
         """The next state."""

@@ -89,7 +89,9 @@ class Box:
         )
         self._probe_key = settings.probe_key  # that the sessions have
         self.tunnels = Tunnels(self.prober, self.reflection, self._listening)
-        self.reconciler = Reconciler(kernel, self.plan, lambda: self.engine.steering)
+        self.reconciler = Reconciler(
+            kernel, self._compile, lambda: self.engine.steering, self._read_facts
+        )
         self.engine = Engine(
             initial_state(),
             prober=self.prober,
@@ -115,6 +117,11 @@ class Box:
     def plan(self) -> Plan:
         """What we want to own in the kernel at this moment."""
         return self.plan_of(self.settings.intent)
+
+    def _compile(self) -> Plan:
+        """The plan for the reconciler. Only what happens from here on wants another one."""
+        self._dirty.clear()
+        return self.plan()
 
     def plan_of(self, intent: Intent) -> Plan:
         """The plan that an intent would have with today's facts, keys and steering."""
@@ -285,11 +292,9 @@ class Box:
         )  # what is adopted and known first, so that a restart does nothing
         retry_s = RETRY_FIRST_S
         while True:
-            self._dirty.clear()
             wait_s = AUDIT_S
             try:
-                if await self.reconciler.reconcile():
-                    self._read_facts()  # of our own addresses there is no notice
+                await self.reconciler.reconcile()
                 if self._dirty.is_set():
                     continue  # a new address wants its routes before anybody probes through them
                 retry_s = RETRY_FIRST_S

@@ -30,8 +30,11 @@ from appliance.kernel.kernel import KernelError
 from appliance.plan.plan import Op
 from appliance.plan.steer import Steerer
 from appliance.supervisor.reconciler import log_ops
+from appliance.telemetry.budget import Budget
 
 log = logging.getLogger(__name__)
+
+MOVES_LOGGED_PER_S = 100.0  # of a hub's thousands at once, the first; the recorder keeps all
 
 LEVELS = {
     Severity.INFO: logging.INFO,
@@ -80,6 +83,8 @@ class Engine:
         self._is_in_force = is_in_force
         self._on_drift = on_drift
         self._steerer: Steerer | None = None
+        self._logged = Budget(MOVES_LOGGED_PER_S)
+        self._is_over = False  # moves are left out of the log
         self._queue: deque[Event] = deque()
         self._is_busy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -117,7 +122,7 @@ class Engine:
         if any(isinstance(a, MoveClass | DetourPlanes) for a in actions):
             self._move(actions)
         for action in actions:
-            self._carry_out(action)
+            self._carry_out(action, now)
         for listener in self.listeners:
             listener(now, event, actions, self.state)
 
@@ -141,11 +146,11 @@ class Engine:
             self.ops[op.key.kind.name.lower()] += 1
         log_ops(ops)
 
-    def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: Action, now: float) -> None:
         match action:
             case MoveClass():
                 self.moves[action.cause.value] += 1
-                log.info("moved", extra={"cause": action.cause.value, "reason": action.reason})
+                self._log_move(action, now)
             case DetourPlanes():
                 log.info("detour", extra={"reason": action.reason})
             case VerifyPath(path, alternative):
@@ -156,6 +161,15 @@ class Engine:
                 log.log(LEVELS[severity], text, extra={"code": code, "subject": subject})
             case ClearWarning(code, subject):
                 log.info("cleared", extra={"code": code, "subject": subject})
+
+    def _log_move(self, move: MoveClass, now: float) -> None:
+        if not self._logged.take(now, 1):
+            if not self._is_over:
+                log.info("moved more", extra={"see": "branchline history"})
+            self._is_over = True
+            return
+        log.info("moved", extra={"cause": move.cause.value, "reason": move.reason})
+        self._is_over = False
 
     def _arm(self) -> None:
         at = next_deadline(self.state)

@@ -49,12 +49,21 @@ class Reconciler:
     """The one place that applies whole plans."""
 
     def __init__(
-        self, kernel: Kernel, compile_now: Callable[[], Plan], steering_now: Callable[[], Steering]
+        self,
+        kernel: Kernel,
+        compile_now: Callable[[], Plan],
+        steering_now: Callable[[], Steering],
+        on_applied: Callable[[], None],
     ) -> None:
-        """`compile_now` gives the plan for what is wanted and known at this moment."""
+        """`compile_now` gives the plan for what is wanted and known at this moment.
+
+        `on_applied` is called after operations and before the plan is compiled again: of our own
+        addresses, on which the plan depends, there is no notice.
+        """
         self._kernel = kernel
         self._compile = compile_now
         self._steering = steering_now
+        self._on_applied = on_applied
         self._lock = asyncio.Lock()
         self.is_in_force = False
         self.ops: Counter[str] = Counter()
@@ -83,6 +92,7 @@ class Reconciler:
                         return applied
                     if attempt < ATTEMPTS:
                         applied += await self._apply(ops, steering)
+                        self._on_applied()
                         error = None
                 except KernelError as failed:
                     self.ops_failed += 1

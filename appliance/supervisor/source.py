@@ -36,8 +36,9 @@ from appliance.plan.text import render_op
 from appliance.supervisor import report
 from appliance.supervisor.box import Box
 from appliance.supervisor.report import Moment
+from appliance.telemetry.budget import Budget
 from appliance.telemetry.metrics import render_metrics
-from appliance.telemetry.recorder import Budget, Recorder
+from appliance.telemetry.recorder import Recorder
 from appliance.telemetry.recording import read_history
 
 T = TypeVar("T")

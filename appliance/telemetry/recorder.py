@@ -25,6 +25,7 @@ from appliance.contract.decision import Move
 from appliance.contract.status import RecorderStatus
 from appliance.core.actions import DetourPlanes, MoveClass
 from appliance.core.events import Event, PathsSampled
+from appliance.telemetry.budget import Budget
 from appliance.telemetry.context import Context
 from appliance.telemetry.segments import Segments
 
@@ -185,20 +186,3 @@ class _Written(NamedTuple):
     trouble: str | None  # what is wrong with the disk
     dropped: int
     octets: int | None  # on disk, when it was looked at
-
-
-class Budget:
-    """A token bucket of one second's depth, full at first."""
-
-    def __init__(self, per_s: float) -> None:
-        self._per_s = per_s
-        self._tokens = per_s
-        self._at = 0.0
-
-    def take(self, now: float, count: int) -> bool:
-        self._tokens = min(self._per_s, self._tokens + (now - self._at) * self._per_s)
-        self._at = now
-        if count > self._tokens:
-            return False
-        self._tokens -= count
-        return True

@@ -56,9 +56,11 @@ async def _until(is_so: Callable[[], bool]) -> None:
 
 
 async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_evidence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(module, "EVIDENCE_PER_S", 8.0)
+    monkeypatch.setattr("appliance.supervisor.engine.MOVES_LOGGED_PER_S", 16.0)
     monkeypatch.setattr("appliance.telemetry.recorder.FLUSH_S", 0.01)
     engine = _hub()
     recorder = Recorder(tmp_path, "run", encode_event, lambda trouble: pytest.fail(str(trouble)))
@@ -87,6 +89,9 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
     evidence = [move.evidence for move in history.moves if move.evidence]
     assert 8 <= len(evidence) < len(history.moves) / 2
     assert all(len(candidates) == 4 for candidates in evidence)
+    logged = [record.message for record in caplog.records]
+    assert 16 <= logged.count("moved") < len(history.moves)
+    assert 0 < logged.count("moved more") <= logged.count("moved")
 
     ours = [uplink(1, "cable"), uplink(2, "dsl")]
     peers = engine.state.intent.peers
