@@ -7,7 +7,6 @@ read too slowly, `Resync` says so, and everything is to be read again.
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import socket
 import struct
@@ -15,15 +14,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from appliance.config.addressing import DEVICE_PREFIX, ROUTE_PROTOCOL
-from appliance.kernel import listing
+from appliance.kernel import bpf, listing
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.facts import has_carrier
 from appliance.kernel.netlink import attributes, messages
 from appliance.plan.plan import Kind
 
 _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
-_SO_ATTACH_FILTER = 26
-_FILTER = struct.Struct("=HBBI")  # code, jump if true, jump if false, operand
 # Links, addresses, routes and rules of both families, nexthops (linux/rtnetlink.h, RTNLGRP_*).
 _GROUPS = (1, 5, 7, 8, 9, 11, 19, 32)
 _BUFFER = 8 << 20
@@ -76,10 +73,7 @@ class Monitor:
         with contextlib.suppress(PermissionError):  # listening needs no privilege, only this does
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
         if ours:
-            program = ctypes.create_string_buffer(_ignore(ours))
-            # struct sock_fprog: how many, and where.
-            where = struct.pack("HP", len(_ignore(ours)) // _FILTER.size, ctypes.addressof(program))
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, where)
+            bpf.attach(self._socket, _ignore(ours))
         self._socket.bind((0, 0))
         for group in _GROUPS:
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
@@ -113,25 +107,22 @@ class Monitor:
             return _lost(error)
 
 
-def _ignore(ports: Collection[int]) -> bytes:
-    """A socket filter (bpf(4), classic) that drops notices of changes made through these ports.
+def _ignore(ports: Collection[int]) -> list[bytes]:
+    """A program that drops notices of changes made through these ports.
 
     In the kernel, because a hub's own moves are thousands of notices. Links are let through: a
     device that we set up is news to those who wait for its carrier.
     """
-    load_type, load_port = _FILTER.pack(0x28, 0, 0, 4), _FILTER.pack(0x20, 0, 0, 12)
-    keep, drop = _FILTER.pack(0x06, 0, 0, 0xFFFFFFFF), _FILTER.pack(0x06, 0, 0, 0)
     count = len(ports)
-    # The filter reads big-endian, netlink writes in the machine's own order.
+    # The program reads big-endian, netlink writes in the machine's own order.
     kinds = [_swapped("H", kind) for kind in (rt.NEWLINK, rt.DELLINK)]
-    program = [load_type]
-    program += [_FILTER.pack(0x15, count + 2 - place, 0, kind) for place, kind in enumerate(kinds)]
-    program.append(load_port)
+    program = [bpf.load_16(4)]
+    program += [bpf.is_equal(kind, count + 2 - place, 0) for place, kind in enumerate(kinds)]
+    program.append(bpf.load_32(12))
     program += [
-        _FILTER.pack(0x15, count - place, 0, _swapped("I", port))
-        for place, port in enumerate(ports)
+        bpf.is_equal(_swapped("I", port), count - place, 0) for place, port in enumerate(ports)
     ]
-    return b"".join([*program, keep, drop])
+    return [*program, bpf.KEEP, bpf.DROP]
 
 
 def _swapped(layout: str, value: int) -> int:

@@ -60,6 +60,8 @@ SPREAD_NS = 100 * MS  # paces this slow are spread over their interval in ticks
 GOLDEN = 0.6180339887  # spreads any number of paths evenly
 MOST_BATCHES = 16  # read at a time before others get a turn
 PATIENCE_NS = 200 * MS  # how long a verdict waits for all to be read, whatever is sent to us
+COURTESY_NS = 300 * MS  # the second one's first probe comes so much later: a handshake is quicker
+SECOND = 0.5  # and its slow paces are so much of an interval behind the first one's
 OPEN_GAP_NS = 5 * MS  # between the first probes of new paths: each takes a WireGuard handshake
 IDLE_NS = 1_000 * MS  # when there is nothing to wait for
 
@@ -84,12 +86,17 @@ def _ssid_at(key: bytes | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A path to measure: from where to where its probes go, and how long the first one waits."""
+    """A path to measure: from where to where its probes go, and whether ours come second.
+
+    WireGuard's handshake fails when both ends begin it at once, and each end begins with the first
+    probe that goes out later than 5 s after its last attempt. Two clocks that agree would make
+    both ends fail together for ever, so one of them always probes later than the other.
+    """
 
     pktinfo: bytes  # our end of its plane
     destination: bytes  # the endpoint of the far reflector
     mtu: int  # of the plane's device
-    delay_s: float = 0.0
+    is_second: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +167,7 @@ class PathProber:
         self._tie = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = 0
+        self._is_behind = False  # deadlines wait for packets to be read: we did run
         self._samples: list[tuple[PathId, Sample]] = []
         self._uplink_answered_ns: dict[Slot, int] = {}  # send time of the latest answered probe
         self.sent = 0
@@ -183,6 +191,7 @@ class PathProber:
             self._paths[path] = entry
             for session in (entry.session, entry.padded):
                 self._by_answer[entry.destination, session.ssid] = entry
+        self._socket.hear({entry.pktinfo for entry in self._paths.values()})
         self._sends = [item for item in self._sends if self._paths.get(item[2].path) is item[2]]
         self._deadlines = [x for x in self._deadlines if self._paths.get(x[2].path) is x[2]]
         heapq.heapify(self._sends)
@@ -242,7 +251,8 @@ class PathProber:
     def _wake(self) -> None:
         self._timer = None  # it is spent: if nothing turns out to be due, it must be armed again
         now = self._now()
-        late_ns = now - self._armed_ns
+        late_ns = 0 if self._is_behind else now - self._armed_ns
+        self._is_behind = False
         stalled_ns = late_ns if late_ns >= STALL_NS else 0
         if stalled_ns:
             self._emit(LoopStalled(stalled_ns / 1e9))
@@ -267,7 +277,7 @@ class PathProber:
 
     def _open(self, path: PathId, wanted: Measured, now: int) -> _Path:
         ssid = ssid_of(path.plane)
-        first_ns = now + round(wanted.delay_s * 1e9)
+        first_ns = now + (COURTESY_NS if wanted.is_second else 0)
         entry = _Path(
             path,
             wanted.destination,
@@ -280,7 +290,7 @@ class PathProber:
             due_ns=first_ns,
             sample_due_ns=first_ns + SAMPLE_LEAST_NS,
             traffic_due_ns=now + TRAFFIC_NS,
-            phase=len(self._paths) * GOLDEN % 1,
+            phase=(len(self._paths) * GOLDEN + (SECOND if wanted.is_second else 0)) % 1,
         )
         self._push(first_ns, entry, keeps_pace=True)
         return entry
@@ -474,6 +484,7 @@ class PathProber:
                 has_drained = self._drain()
                 if not has_drained and now - at < PATIENCE_NS:
                     heapq.heappush(deadlines, (at, -1, entry))  # judged when all has been read
+                    self._is_behind = True
                     return
                 has_drained = True
             if not (entry.session.is_awaiting or entry.padded_sizes):

@@ -50,11 +50,14 @@ class Reflection:
         """Answer on this socket from now on, and close the one before."""
         self.close()
         self._socket = socket
+        socket.hear(self._ends)
         self._loop.add_reader(socket.fileno(), self._answer, socket)
 
     def follow(self, ends: Collection[bytes]) -> None:
         """Answer what comes in at these ends of planes (`sockets.pktinfo`) and nothing else."""
         self._ends = frozenset(ends)
+        if self._socket is not None:
+            self._socket.hear(self._ends)
 
     @property
     def port(self) -> int | None:

@@ -7,12 +7,13 @@ of them (docs/adr/0007-one-socket-for-all-planes.md).
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv6Address
 from struct import Struct
 from typing import Final, NamedTuple
 
 from appliance import clock
+from appliance.kernel import bpf
 from appliance.probing.mmsg import Buffers
 
 # Linux values that the socket module does not name everywhere.
@@ -109,6 +110,16 @@ class ProbeSocket:
 
     def close(self) -> None:
         self._socket.close()
+
+    def hear(self, ends: Collection[bytes]) -> None:
+        """Hear what comes in by the planes of these ends and nothing else.
+
+        The kernel drops the rest, so that a flood from a LAN costs us nothing.
+        """
+        program = [bpf.load_32(bpf.INTERFACE)]
+        for index in sorted({_PKTINFO.unpack(end)[4] for end in ends}):
+            program += [bpf.is_equal(index, 0, 1), bpf.KEEP]
+        bpf.attach(self._socket, [*program, bpf.DROP])
 
     def receive(self) -> list[Packet]:
         """At most BATCH packets that wait; fewer mean that there are no more.

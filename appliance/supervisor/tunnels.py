@@ -16,7 +16,6 @@ from appliance.probing.paths import Measured, PathProber
 from appliance.probing.reflect import Reflection
 from appliance.probing.sockets import ProbeSocket, endpoint, pktinfo
 
-COURTESY_S = 0.3  # more than a handshake takes
 RETRY_S = 2.0  # a port that is taken is tried again so soon
 
 
@@ -53,9 +52,7 @@ class Tunnels:
                     ends[path.plane],
                     endpoint(_far_address(intent, path, numbers[path.site]), port),
                     DEVICE_MTU,
-                    # WireGuard's first handshake fails when both ends begin it at once, and is
-                    # tried again 5 s later only: the lower number goes first.
-                    delay_s=0.0 if intent.site_id < numbers[path.site] else COURTESY_S,
+                    is_second=intent.site_id > numbers[path.site],
                 )
                 for path in paths(intent)
                 if path.plane in ends

@@ -18,6 +18,7 @@ from appliance.core.events import (
     AnswerReturned,
     Event,
     FarEndReported,
+    LoopStalled,
     PathMtuChanged,
     PathsSampled,
     ProbeOverdue,
@@ -171,10 +172,10 @@ async def test_a_changed_set_of_paths_keeps_the_sessions_that_stay(bench: Bench)
     await bench.until(lambda: len(bench.of(PathsSampled)) > have)
 
 
-async def test_a_pace_set_before_the_path_is_opened_holds_and_a_delay_too(bench: Bench) -> None:
+async def test_a_pace_set_before_the_path_is_opened_holds_and_courtesy_too(bench: Bench) -> None:
     late = PathId(SiteName("late"), ONE)
     bench.prober.set_interval(late, 0.02)
-    bench.prober.measure({late: replace(bench.far, delay_s=0.2)})
+    bench.prober.measure({late: replace(bench.far, is_second=True)})
     opened = clock.monotonic()
     await bench.until(
         lambda: any(
@@ -184,8 +185,21 @@ async def test_a_pace_set_before_the_path_is_opened_holds_and_a_delay_too(bench:
     sample = next(
         s for e in bench.events if isinstance(e, PathsSampled) for p, s in e.samples if p == late
     )
-    assert clock.monotonic() - opened >= 0.2
+    assert clock.monotonic() - opened >= 0.3
     assert sample.answered >= 3  # at 20 ms; at the pace of an idle path there would be one
+
+
+async def test_two_ends_with_the_same_clock_never_probe_a_slow_path_at_once(bench: Bench) -> None:
+    names = [PathId(SiteName(f"s{n}"), ONE) for n in range(50)]
+    dues = []
+    for is_second in (False, True):
+        bench.prober.measure({})
+        bench.prober.measure({p: replace(bench.far, is_second=is_second) for p in names})
+        entries = [bench.prober._paths[name] for name in names]
+        dues.append([bench.prober._next_due(entry, 0) % entry.interval_ns for entry in entries])
+    apart = [abs(one - other) for one, other in zip(*dues, strict=True)]
+    assert min(apart) > 400_000_000
+    assert max(apart) < 600_000_000
 
 
 class EarlyLoop:
@@ -246,4 +260,8 @@ async def test_a_flood_of_packets_does_not_keep_silence_from_being_told(
     await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
     flood = [Packet(b"no answer of ours", b"somebody", END, 0, 64, 0)] * BATCH
     monkeypatch.setattr(bench.prober._socket, "receive", lambda: flood)
+    bench.events.clear()
     await bench.until(lambda: any(e.unanswered >= 3 for e in bench.of(ProbeOverdue)))
+    # To read for long is no stall of the loop, for which missing answers would be forgiven.
+    stalls = [e for e in bench.events if isinstance(e, LoopStalled)]
+    assert len(stalls) < len(bench.of(ProbeOverdue))

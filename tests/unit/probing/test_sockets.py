@@ -102,3 +102,11 @@ def test_nothing_waits(near: ProbeSocket) -> None:
 def test_a_port_that_is_taken_is_an_error(near: ProbeSocket) -> None:
     with pytest.raises(OSError, match="in use"):
         ProbeSocket(near.port)
+
+
+def test_what_comes_in_by_no_plane_is_not_heard(near: ProbeSocket, far: ProbeSocket) -> None:
+    to_far = endpoint(LOOPBACK, far.port)
+    for ends, heard in (([NOWHERE], []), ([], []), ([NOWHERE, END], [b"here"])):
+        far.hear(ends)
+        near.send([(b"here", to_far, END)])  # loopback delivers before the call returns
+        assert [p.octets for p in far.receive()] == heard
