@@ -1,7 +1,6 @@
 """Does this kernel have what we need? Found out by trying, never by version.
 
-For the first start on a box and for explaining a refusal: trying makes objects under a name of
-ours and removes them again.
+For the first start of a boot: trying makes objects under a name of ours and removes them again.
 """
 
 import asyncio
@@ -31,6 +30,12 @@ class MissingFeature:
 
     name: str
     remedy: str
+
+
+def is_proven() -> bool:
+    """Does the kernel hold planes of ours? Then it need not be tried, and nothing is changed."""
+    names = {name for _, name in socket.if_nameindex()} - {_DEVICE}
+    return any(name.startswith(DEVICE_PREFIX) for name in names)
 
 
 async def missing_features() -> tuple[MissingFeature, ...]:
