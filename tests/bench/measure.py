@@ -3,7 +3,7 @@
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lab.topology import Lab
 
@@ -16,11 +16,13 @@ def record(
     *,
     samples: Sequence[float],
     peer: object = None,
+    also: Sequence[Mapping[str, object]] = (),
     **conditions: object,
 ) -> None:
     """Hand out a benchmark's number: `samples` are what it was made of, `peer` what others reach.
 
-    The conditions tell the reader under what it was measured.
+    `also` is what the target asks for besides: what, value, unit and limit of each. The conditions
+    tell the reader under what it was measured.
     """
     lab.record(
         name,
@@ -28,6 +30,7 @@ def record(
         unit,
         samples=list(samples),
         peer=peer,
+        also=list(also),
         conditions=conditions,
         guest={"kernel": platform.release(), "python": platform.python_version()},
     )
