@@ -23,8 +23,13 @@ _IDLE_US = 1_000_000
 _METERED_IDLE_US = 500_000
 
 
-def load_config(path: FilePath, own_public_key: str | None = None) -> Intent:
+def load_config(path: FilePath) -> Intent:
     """Read a configuration file. Raises ConfigError, also when the file cannot be read."""
+    return parse_config(read_config(path), str(path))
+
+
+def read_config(path: FilePath) -> str:
+    """The text of a configuration file, a little more than it may have. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             octets = file.read(MAX_OCTETS + 1)
@@ -32,13 +37,12 @@ def load_config(path: FilePath, own_public_key: str | None = None) -> Intent:
         problem = Problem("", 1, 1, f"cannot be read: {error.strerror or error}")
         raise ConfigError(str(path), [problem]) from error
     try:
-        text = octets.decode()
+        return octets.decode()
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         column = error.start - octets.rfind(b"\n", 0, error.start)
         problem = Problem("", line, column, "not UTF-8", "save the file as UTF-8")
         raise ConfigError(str(path), [problem]) from error
-    return parse_config(text, str(path), own_public_key)
 
 
 def parse_config(text: str, name: str, own_public_key: str | None = None) -> Intent:

@@ -19,6 +19,7 @@ from nacl.bindings import crypto_scalarmult_base
 
 from appliance.config.intent import Intent
 from appliance.contract.ids import SiteName
+from appliance.kernel.files import write_whole
 
 KEY_SIZE = 32
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -73,7 +74,7 @@ def _private_key(path: Path) -> bytes:
     key[0] &= 248  # RFC 7748 section 5: what every implementation makes of a scalar
     key[31] = key[31] & 127 | 64
     try:
-        _write_whole(path, b64encode(key) + b"\n")
+        write_whole(path, b64encode(key) + b"\n")
     except OSError as error:
         message = f"cannot make the key file {path}: {error.strerror}; check the folder's owner"
         raise KeyFileError(message) from error
@@ -86,19 +87,6 @@ def _shared_key(path: Path, whom: str) -> bytes:
     except FileNotFoundError:
         message = f"no key file {path}: make one with `wg genpsk` and give it to {whom}"
         raise KeyFileError(message) from None
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Readable by us alone from the first moment, and there completely or not at all."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(file, content)
-        os.fsync(file)
-    finally:
-        os.close(file)
-    draft.rename(path)
 
 
 def _read_key(path: Path) -> bytes:

@@ -16,17 +16,18 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from appliance import clock
 from appliance.api.listen import serve
 from appliance.api.problems import config_problems
 from appliance.config.errors import ConfigError, Problem
-from appliance.config.load import load_config
+from appliance.config.load import parse_config, read_config
 from appliance.contract.status import ConfigStatus, Reloaded
 from appliance.contract.wire import SOCKET_NAME
 from appliance.core.codec import encode_event
 from appliance.kernel.features import is_proven, missing_features
+from appliance.kernel.files import write_whole
 from appliance.kernel.kernel import Kernel, KernelError
 from appliance.kernel.keys import KeyFileError, load_keys, load_probe_key
 from appliance.kernel.linux import LinuxKernel
@@ -74,42 +75,47 @@ async def _run(config: Path, state: Path) -> int:
             print(f"branchline: this box lacks {feature.name}: {feature.remedy}", file=sys.stderr)
         if missing:
             return FAILED
-        settings, told = _read(config, state)
-        await Life(config, state, settings, told, LinuxKernel(settings.keys)).run()
+        loaded = _read(config, state)
+        await Life(config, state, loaded, LinuxKernel(loaded.settings.keys)).run()
         return 0
     finally:
         lock.close()
 
 
-def _read(config: Path, state: Path) -> tuple[Settings, ConfigStatus]:
+class Loaded(NamedTuple):
+    """A configuration as it was read, once, and what it makes of a box."""
+
+    settings: Settings
+    text: str
+    told: ConfigStatus
+
+
+def _read(config: Path, state: Path) -> Loaded:
     """The configuration, or the last good one with what is wrong with this one."""
     try:
-        return load_settings(config, state), status_of(config)
+        return load(config, state)
     except (ConfigError, KeyFileError) as error:
         last_good = state / LAST_GOOD
         if not last_good.exists():
             raise
         log.error("configuration refused, going on with the last good one", exc_info=error)
         refused = error if isinstance(error, ConfigError) else as_config_error(config, error)
-        settings = load_settings(last_good, state, beside=config.parent)
-        return settings, replace(status_of(last_good), refused=config_problems(refused))
+        loaded = load(last_good, state, beside=config.parent)
+        return loaded._replace(told=replace(loaded.told, refused=config_problems(refused)))
 
 
-def load_settings(config: Path, state: Path, *, beside: Path | None = None) -> Settings:
+def load(config: Path, state: Path, *, beside: Path | None = None) -> Loaded:
     """Read a configuration and its secrets. Raises ConfigError and KeyFileError."""
-    intent = load_config(config)
+    text = read_config(config)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    intent = parse_config(text, str(config))
     folder = beside or config.parent
     keys = load_keys(intent, state, folder)
     if any(peer.public_key == keys.public for peer in intent.peers):
-        intent = load_config(config, keys.public)  # says which peer has our own key
+        intent = parse_config(text, str(config), keys.public)  # says which peer has our own key
     key_file = intent.probing.key_file
-    return Settings(intent, keys, load_probe_key(folder / key_file) if key_file else None)
-
-
-def status_of(config: Path) -> ConfigStatus:
-    """Which configuration is in force, since now."""
-    digest = hashlib.sha256(config.read_bytes()).hexdigest()[:12]
-    return ConfigStatus(str(config), digest, clock.wall_ns() / 1e9)
+    settings = Settings(intent, keys, load_probe_key(folder / key_file) if key_file else None)
+    return Loaded(settings, text, ConfigStatus(str(config), digest, clock.wall_ns() / 1e9))
 
 
 def as_config_error(config: Path, error: Exception) -> ConfigError:
@@ -120,19 +126,18 @@ def as_config_error(config: Path, error: Exception) -> ConfigError:
 class Life:
     """One run of the supervisor, from adoption to the signal that ends it."""
 
-    def __init__(
-        self, config: Path, state: Path, settings: Settings, told: ConfigStatus, kernel: Kernel
-    ) -> None:
+    def __init__(self, config: Path, state: Path, loaded: Loaded, kernel: Kernel) -> None:
+        self._text = loaded.text  # of the configuration that is wanted or in force
         self._config = config
         self._state = state
         run_directory = state / RUN
         run_directory.mkdir(mode=0o750, exist_ok=True)
         self._kernel = kernel
-        self._box = Box(settings, kernel, Monitor(kernel.ports), run_directory)
+        self._box = Box(loaded.settings, kernel, Monitor(kernel.ports), run_directory)
         self._notifier = Notifier()
         recordings = state / RECORDER_DIRECTORY
         self._recorder = Recorder(recordings, os.urandom(4).hex(), encode_event, self._recording)
-        self._source = Source(self._box, self._recorder, recordings, told, self.reload)
+        self._source = Source(self._box, self._recorder, recordings, loaded.told, self.reload)
         self._reloading = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -204,9 +209,7 @@ class Life:
         if path == last_good:
             return
         try:
-            draft = last_good.with_suffix(".new")
-            draft.write_bytes(path.read_bytes())
-            draft.replace(last_good)
+            write_whole(last_good, self._text.encode())
             self._box.warnings.warn("last-good", "configuration", "warning", None)
         except OSError as error:
             text = f"the configuration cannot be kept as the last good one: {error}"
@@ -234,10 +237,9 @@ class Life:
             self._notifier.reloading()
             before, told = self._box.settings, self._source.config
             try:
-                settings = await asyncio.to_thread(load_settings, self._config, self._state)
-                new = status_of(self._config)
-                self._kernel.use_keys(settings.keys)
-                await self._box.change(settings)
+                loaded = await asyncio.to_thread(load, self._config, self._state)
+                self._kernel.use_keys(loaded.settings.keys)
+                await self._box.change(loaded.settings)
             except (ConfigError, KeyFileError, NotInForceError, OSError) as error:
                 refused = (
                     error
@@ -248,10 +250,11 @@ class Life:
                 await self._go_back(before)
                 return refused
             finally:
-                self._notifier.ready(f"{self._box.settings.intent.site}")
-            self._source.config = new
+                if self._box.in_force.is_set():  # else the first plan is still to be announced
+                    self._notifier.ready(f"{self._box.settings.intent.site}")
+            self._text, self._source.config = loaded.text, loaded.told
             self._keep_last_good()
-            return Reloaded(new.digest, new.digest != told.digest)
+            return Reloaded(loaded.told.digest, loaded.told.digest != told.digest)
 
     async def _go_back(self, before: Settings) -> None:
         """Bring the settings into force that were; when that fails too, it is tried on and on."""

@@ -12,7 +12,7 @@ from appliance.kernel.fake import FakeKernel
 from appliance.kernel.kernel import KernelError
 from appliance.plan.plan import Key, Observed, Op
 from appliance.plan.text import render_op
-from appliance.supervisor.run import Life, load_settings, status_of
+from appliance.supervisor.run import Life, load
 
 TUNNEL_PORTS = range(51820, 51820 + 256)  # the default
 CONFIG = """\
@@ -73,7 +73,7 @@ def life(folder: Path, kernel: FakeKernel) -> Life:
     """Made, not started. The configuration has been written."""
     config, state = folder / "a.yaml", folder / "state"
     state.mkdir(exist_ok=True)
-    return Life(config, state, load_settings(config, state), status_of(config), kernel)
+    return Life(config, state, load(config, state), kernel)
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from appliance.config.schema import Peer, Probing, Wireguard
-from appliance.supervisor.run import load_settings
+from appliance.supervisor.run import load
 from tests.unit.supervisor.living import write
 
 
@@ -31,7 +31,7 @@ def test_the_private_key_lies_in_the_state_directory_where_the_box_may_write(
 ) -> None:
     config, state = folders(tmp_path)
     file = write(config, more="wireguard: {private_key_file: own.key}\n")
-    load_settings(file, state)
+    load(file, state)
     assert [path.name for path in state.iterdir()] == ["own.key"]
     assert [path.name for path in config.iterdir()] == [file.name]
     assert "state directory" in said(Wireguard, "private_key_file")
@@ -44,7 +44,7 @@ def test_keys_that_sites_share_lie_beside_the_configuration(tmp_path: Path) -> N
     file.write_text(text.replace("    prefixes:", "    preshared_key_file: b.psk\n    prefixes:"))
     key_file(config / "b.psk", 1)
     key_file(config / "stamp.key", 2)
-    settings = load_settings(file, state)
+    settings = load(file, state).settings
     assert list(settings.keys.preshared.values()) == [bytes([1]) * 32]
     assert settings.probe_key == bytes([2]) * 32
     assert "beside this" in said(Peer, "preshared_key_file")
