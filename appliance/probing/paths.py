@@ -413,6 +413,7 @@ class PathProber:
         session = entry.session
         if not session.unanswered and session.answers_in_row >= RETURNED:
             entry.is_failing = False
+            entry.sample_due_ns = 0  # what it is like now is told with the next probe
         self._emit(AnswerReturned(entry.path, session.answers_in_row))
 
     def _read_tlvs(self, entry: _Path, answer: Answer) -> None:

@@ -45,7 +45,7 @@ def story_a_new_branch_joins(lab: Lab) -> None:
 
     def delays_ms() -> dict[str, float]:
         paths = fleet.supervisor("a").status()["paths"]
-        return {p["path"]: p["delay_us"] / 1000 for p in paths}
+        return {p["path"]: (p["delay_us"] or 0) / 1000 for p in paths}
 
     # Probes that waited for WireGuard's first handshake took seconds: they must be forgotten.
     took_s = lab.wait_until(

@@ -124,7 +124,10 @@ async def test_silence_is_told_and_so_is_the_return(bench: Bench) -> None:
     assert newest.uplink_answered_age_s > newest.sent_age_s
     assert not [e for e in bench.of(ProbeOverdue, TWO) if e.unanswered >= 3]
     bench.restore(ONE)
+    bench.prober._paths[PathId(HQ, ONE)].sample_due_ns = 1 << 62  # as at a slow pace
     await bench.until(lambda: any(e.consecutive >= 5 for e in bench.of(AnswerReturned)))
+    have = len(bench.of(PathsSampled))
+    await bench.until(lambda: len(bench.of(PathsSampled)) > have)
 
 
 async def test_the_far_end_tells_over_another_path_what_it_did_not_get(bench: Bench) -> None:
