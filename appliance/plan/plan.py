@@ -17,6 +17,8 @@ from appliance.config.intent import Address, Interface, Network
 class Kind(IntEnum):
     """Order of creation; deletion runs backwards. What a kind refers to comes before it.
 
+    Addresses come early, because the rest of the plan depends on what the uplinks have.
+
     Forwarding is switched on last of all, when the firewall stands: a box that is half set up
     fails closed. Every other sysctl comes early, because turning IPv6 forwarding on makes the
     kernel drop the default routers of each device that does not have `accept_ra=2` by then.
@@ -25,9 +27,9 @@ class Kind(IntEnum):
     DEVICE = 0
     LINK = 1
     SYSCTL = 2
-    WIREGUARD = 3
-    PEER = 4
-    ADDRESS = 5
+    ADDRESS = 3
+    WIREGUARD = 4
+    PEER = 5
     NEXTHOP = 6
     GROUP = 7
     ROUTE = 8

@@ -90,7 +90,7 @@ class Box:
         self._probe_key = settings.probe_key  # that the sessions have
         self.tunnels = Tunnels(self.prober, self.reflection, self._listening)
         self.reconciler = Reconciler(
-            kernel, self._compile, lambda: self.engine.steering, self._read_facts
+            kernel, self._compile, lambda: self.engine.steering, self._addressed
         )
         self.engine = Engine(
             initial_state(),
@@ -268,6 +268,17 @@ class Box:
             [LinkAddress(d.ifindex, a) for d in devices.values() for a in d.addresses],
         )
         self.lans_are(frozenset(devices))
+
+    async def _addressed(self) -> bool:
+        """Take note of addresses that we set ourselves. Is the plan another one for them?"""
+        before = [entry.facts for entry in self.engine.state.uplinks.values()]
+        self._read_facts()
+        if [entry.facts for entry in self.engine.state.uplinks.values()] == before:
+            return False
+        if self.engine.state.pending:  # a plan among a hub's thousand decisions is soon stale
+            self._settled.clear()
+            await self._settled.wait()
+        return True
 
     def _restart_targets(self) -> None:
         """Ask the targets of the uplinks that there are now."""

@@ -34,7 +34,7 @@ from appliance.telemetry.budget import Budget
 
 log = logging.getLogger(__name__)
 
-MOVES_LOGGED_PER_S = 100.0  # of a hub's thousands at once, the first; the recorder keeps all
+LOGGED_PER_S = 200.0  # moves and warnings; of a hub's thousands at once, the first
 
 LEVELS = {
     Severity.INFO: logging.INFO,
@@ -83,8 +83,8 @@ class Engine:
         self._is_in_force = is_in_force
         self._on_drift = on_drift
         self._steerer: Steerer | None = None
-        self._logged = Budget(MOVES_LOGGED_PER_S)
-        self._is_over = False  # moves are left out of the log
+        self._logged = Budget(LOGGED_PER_S)
+        self._is_over = False  # the log leaves some out
         self._queue: deque[Event] = deque()
         self._is_busy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -148,9 +148,9 @@ class Engine:
 
     def _carry_out(self, action: Action, now: float) -> None:
         match action:
-            case MoveClass():
-                self.moves[action.cause.value] += 1
-                self._log_move(action, now)
+            case MoveClass(cause=cause, reason=reason):
+                self.moves[cause.value] += 1
+                self._log(now, logging.INFO, "moved", cause=cause.value, reason=reason)
             case DetourPlanes():
                 log.info("detour", extra={"reason": action.reason})
             case VerifyPath(path, alternative):
@@ -158,18 +158,18 @@ class Engine:
             case SetProbeInterval(path, interval_s):
                 self._prober.set_interval(path, interval_s)
             case RaiseWarning(code, subject, severity, text):
-                log.log(LEVELS[severity], text, extra={"code": code, "subject": subject})
+                self._log(now, LEVELS[severity], text, code=code, subject=subject)
             case ClearWarning(code, subject):
-                log.info("cleared", extra={"code": code, "subject": subject})
+                self._log(now, logging.INFO, "cleared", code=code, subject=subject)
 
-    def _log_move(self, move: MoveClass, now: float) -> None:
-        if not self._logged.take(now, 1):
-            if not self._is_over:
-                log.info("moved more", extra={"see": "branchline history"})
+    def _log(self, now: float, level: int, text: str, **extra: str) -> None:
+        """Log what may come in thousands. The recorder and the API keep and tell all of it."""
+        if self._logged.take(now, 1):
+            self._is_over = False
+            log.log(level, text, extra=extra)
+        elif not self._is_over:
             self._is_over = True
-            return
-        log.info("moved", extra={"cause": move.cause.value, "reason": move.reason})
-        self._is_over = False
+            log.warning("more than the log takes", extra={"see": "branchline history; branchline status"})
 
     def _arm(self) -> None:
         at = next_deadline(self.state)

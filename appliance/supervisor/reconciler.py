@@ -8,7 +8,7 @@ rest of its operations are stale, and it starts over.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 
 from appliance.core.steering import Steering
@@ -53,17 +53,17 @@ class Reconciler:
         kernel: Kernel,
         compile_now: Callable[[], Plan],
         steering_now: Callable[[], Steering],
-        on_applied: Callable[[], None],
+        on_addressed: Callable[[], Awaitable[bool]],
     ) -> None:
         """`compile_now` gives the plan for what is wanted and known at this moment.
 
-        `on_applied` is called after operations and before the plan is compiled again: of our own
-        addresses, on which the plan depends, there is no notice.
+        `on_addressed` is told that addresses were set or removed, of which there is no notice when
+        we do it ourselves. It says whether the plan is another one now.
         """
         self._kernel = kernel
         self._compile = compile_now
         self._steering = steering_now
-        self._on_applied = on_applied
+        self._on_addressed = on_addressed
         self._lock = asyncio.Lock()
         self.is_in_force = False
         self.ops: Counter[str] = Counter()
@@ -92,7 +92,6 @@ class Reconciler:
                         return applied
                     if attempt < ATTEMPTS:
                         applied += await self._apply(ops, steering)
-                        self._on_applied()
                         error = None
                 except KernelError as failed:
                     self.ops_failed += 1
@@ -101,13 +100,13 @@ class Reconciler:
             raise NotInForceError(ops, error)
 
     async def _apply(self, ops: tuple[Op, ...], steering: Steering) -> int:
-        """Apply operations up to where a move has made the rest stale."""
+        """Apply operations up to where a move or a new address has made the rest stale."""
         applied = 0
-        for is_steered, group in groupby(ops, lambda op: op.key.kind in STEERED):
+        for part, group in groupby(ops, _part):
             batch = tuple(group)
             if self._steering() is not steering:
                 return applied
-            if is_steered:
+            if part is Kind.ROUTE:
                 self._kernel.steer(batch)
             else:
                 await self._kernel.apply(batch)
@@ -115,4 +114,13 @@ class Reconciler:
             for op in batch:
                 self.ops[op.key.kind.name.lower()] += 1
             log_ops(batch)
+            if part is Kind.ADDRESS and await self._on_addressed():
+                return applied
         return applied
+
+
+def _part(op: Op) -> Kind | None:
+    """What is applied in one go: addresses, what is steered, or what lies between."""
+    if op.key.kind in STEERED:
+        return Kind.ROUTE
+    return Kind.ADDRESS if op.key.kind is Kind.ADDRESS else None
