@@ -3,24 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from appliance.contract.status import Change
-
-BACKLOG = 64  # changes that a listener may lag behind
+BACKLOG = 256  # changes that a listener may lag behind: all rows of a hub, told by slices
 
 
 class Overrun(Exception):  # noqa: N818 - an event for the listener, who starts afresh
     """The listener fell behind: changes are lost, and it must read the whole status again."""
 
 
-class Subscription(AsyncIterator[Change]):
-    """One listener's queue, from the moment of `Feed.subscribe` on. Ends when the feed closes."""
+class Subscription(AsyncIterator[bytes]):
+    """One listener's queue of changes in JSON, from the moment of `Feed.subscribe` on.
+
+    Ends when the feed closes.
+    """
 
     def __init__(self, feed: "Feed") -> None:
         self._feed = feed
-        self._queue: asyncio.Queue[Change | None] = asyncio.Queue()  # None: the end
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()  # None: the end
         self._is_overrun = False
 
-    async def __anext__(self) -> Change:
+    async def __anext__(self) -> bytes:
         """The next change. Raises Overrun when some were lost. Cancelling loses nothing."""
         change = await self._queue.get()
         if change is not None:
@@ -29,7 +30,7 @@ class Subscription(AsyncIterator[Change]):
             raise Overrun
         raise StopAsyncIteration
 
-    def offer(self, change: Change) -> None:
+    def offer(self, change: bytes) -> None:
         """Queue a change. Called by the feed."""
         if self._queue.qsize() < BACKLOG:
             self._queue.put_nowait(change)
@@ -63,7 +64,8 @@ class Feed:
         self._listeners.add(subscription)
         return subscription
 
-    def publish(self, change: Change) -> None:
+    def publish(self, change: bytes) -> None:
+        """Hand on a Change in JSON, which is made once for all who listen."""
         for listener in tuple(self._listeners):
             listener.offer(change)
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
@@ -33,12 +33,32 @@ from appliance.config.errors import ConfigError
 from appliance.config.intent import Intent, paths
 from appliance.config.load import parse_config
 from appliance.contract.codec import adapter, encode
+from appliance.contract.decision import Move
 from appliance.contract.problem import PROBLEM_TYPE, Problem
-from appliance.contract.status import Change, ConfigSummary, PlanText
+from appliance.contract.status import (
+    Change,
+    ClassStatus,
+    ConfigStatus,
+    ConfigSummary,
+    Counters,
+    PathStatus,
+    PlanText,
+    RecorderStatus,
+    UplinkStatus,
+    WarningStatus,
+)
+from appliance.turns import encode_in_turns, encode_rows
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 log = logging.getLogger(__name__)
 
-TURN = 64  # rows told before anybody else gets a turn
+# What is told by itself rather than as a part of an answer.
+_PARTS = {
+    *(Change, Move, UplinkStatus, PathStatus, ClassStatus, WarningStatus),
+    *(ConfigStatus, RecorderStatus, Counters),
+}
 
 
 class Call(NamedTuple):
@@ -55,7 +75,7 @@ def create_app(source: StatusSource) -> web.Application:
     app = web.Application(middlewares=[_problems], client_max_size=BODY_OCTETS)
     app[STREAMS] = set()
     app.on_shutdown.append(end_streams)
-    for kind in {route.answer for route in ROUTES if route.answer is not None} | {Change}:
+    for kind in {route.answer for route in ROUTES if route.answer is not None} | _PARTS:
         adapter(kind)  # now, when no packet waits, rather than at the first request
     for route in ROUTES:
         app.router.add_route(route.method, route.path, partial(_answer, source, route))
@@ -103,12 +123,17 @@ def _problem_response(details: Problem) -> web.Response:
     return web.Response(body=encode(details), status=details.status, content_type=PROBLEM_TYPE)
 
 
-def _json(value: object, kind: object | None = None) -> web.Response:
-    return web.Response(body=encode(value, kind), content_type=JSON)
+def _json(value: object) -> web.Response:
+    return web.Response(body=encode(value), content_type=JSON)
+
+
+def _long_json(value: "DataclassInstance") -> web.Response:
+    """An answer that may have megabytes: it is sent while it is encoded."""
+    return web.Response(body=encode_in_turns(value), content_type=JSON)
 
 
 async def _status(call: Call) -> web.Response:
-    return _json(call.source.status())
+    return _long_json(await call.source.status())
 
 
 async def _rows(call: Call) -> web.Response:
@@ -119,13 +144,11 @@ async def _rows(call: Call) -> web.Response:
         if value is not None
     }
     part: Any = call.route.operation  # its name is that of the part
-    texts: list[bytes] = []
-    for number, row in enumerate(call.source.rows(part)):
-        if not number % TURN:
-            await asyncio.sleep(0)  # a hub has thousands, and its probes go on meanwhile
-        if all(getattr(row, name) == value for name, value in wanted.items()):
-            texts.append(encode(row))
-    return web.Response(body=b"[" + b",".join(texts) + b"]", content_type=JSON)
+    rows = (
+        row if all(getattr(row, name) == value for name, value in wanted.items()) else None
+        for row in call.source.rows(part)
+    )
+    return web.Response(body=encode_rows(rows), content_type=JSON)
 
 
 async def _why(call: Call) -> web.Response:
@@ -135,14 +158,14 @@ async def _why(call: Call) -> web.Response:
 async def _history(call: Call) -> web.Response:
     asked = call.asked
     query = HistoryQuery(asked["limit"], asked["class"], asked["site"], asked["since"])
-    return _json(await call.source.history(query))
+    return _long_json(await call.source.history(query))
 
 
 async def _plan(call: Call) -> web.Response:
     dry_run = call.asked["dry_run"]
     candidate = await _candidate(call.request) if call.route.takes_config else None
     commands = await call.source.plan_text(dry_run=dry_run, candidate=candidate)
-    return _json(PlanText(commands, dry_run))
+    return _long_json(PlanText(commands, dry_run))
 
 
 async def _validate(call: Call) -> web.Response:

@@ -1,6 +1,6 @@
 """What the API needs from the supervisor. The API decides nothing and keeps nothing."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -35,8 +35,8 @@ class HistoryQuery:
 class StatusSource(Protocol):
     """Implemented by the supervisor; called on its event loop."""
 
-    def status(self) -> Status:
-        """Everything, as of now."""
+    async def status(self) -> Status:
+        """Everything, as of now. Takes its time: a slice of the rows each turn of the loop."""
 
     def health(self) -> Health:
         """The stage of life alone: it costs nothing, however many paths there are."""
@@ -62,5 +62,5 @@ class StatusSource(Protocol):
     async def reload(self) -> Reloaded:
         """Read the configuration file again. Raises ConfigError, after which the old one holds."""
 
-    async def metrics(self) -> bytes:
-        """Prometheus text exposition format 0.0.4."""
+    async def metrics(self) -> AsyncIterator[bytes]:
+        """Prometheus text exposition format 0.0.4, in pieces: on a hub it has megabytes."""

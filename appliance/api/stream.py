@@ -8,7 +8,7 @@ from appliance.api.feed import Overrun, Subscription
 from appliance.api.problems import ApiError, Kind
 from appliance.api.routes import EVENT_STREAM
 from appliance.api.source import StatusSource
-from appliance.contract.codec import encode
+from appliance.turns import encode_in_turns
 
 STREAMS: web.AppKey[set[Subscription]] = web.AppKey("streams", set)
 STREAMS_AT_MOST = 16
@@ -28,7 +28,10 @@ async def stream_events(source: StatusSource, request: web.Request) -> web.Strea
         response.content_type = EVENT_STREAM
         await response.prepare(request)
         try:
-            await _send(response, _event("status", encode(source.status())))
+            await _send(response, b"event: status\ndata: ")
+            async for piece in encode_in_turns(await source.status()):
+                await _send(response, piece)
+            await _send(response, b"\n\n")
             await _follow(changes, response)
         except (TimeoutError, ConnectionError):  # the client reads no more, or is gone
             if request.transport is not None:
@@ -52,7 +55,7 @@ async def _follow(changes: Subscription, response: web.StreamResponse) -> None:
         except StopAsyncIteration:
             return
         else:
-            await _send(response, _event("change", encode(change)))
+            await _send(response, _event("change", change))
 
 
 async def _send(response: web.StreamResponse, octets: bytes) -> None:

@@ -2,6 +2,9 @@
 
 It words and converts, and decides nothing. Times on the wire are wall-clock, for people: a moment
 of the monotonic clock is told as its age, taken off the wall clock of now.
+
+A hub has thousands of rows: each is made as it is taken, from a state that never changes, so that
+rows taken over many turns of the event loop are still of one moment.
 """
 
 import math
@@ -11,7 +14,7 @@ from typing import NamedTuple
 from appliance.config.addressing import plane_device
 from appliance.config.intent import Intent
 from appliance.contract.decision import Candidate, CarrierStatus
-from appliance.contract.ids import PathId, SiteName, Slot
+from appliance.contract.ids import ClassName, PathId, SiteName, Slot
 from appliance.contract.status import ClassStatus, PathStatus, UplinkStatus, WarningStatus
 from appliance.contract.wire import PathState as PathWord
 from appliance.contract.wire import UplinkState as UplinkWord
@@ -83,12 +86,27 @@ def _uplink_detail(entry: UplinkState) -> str:
     return entry.probed.evidence
 
 
-def paths(state: State, now: Moment, mtu: int) -> Iterator[PathStatus]:
+def paths(state: State, names: "Names", now: Moment, mtu: int) -> Iterator[PathStatus]:
     """Every path, by site and plane. `mtu` is that of the planes' devices."""
-    names = Names(state.intent)
     for site, entry in state.sites.items():
         for path in entry.paths.values():
             yield _path(state, names, site, path, now, mtu)
+
+
+def changed_paths(
+    before: State, state: State, names: "Names", now: Moment, mtu: int
+) -> Iterator[PathStatus | None]:
+    """As `paths`, with None for each that nothing happened to: its age grew, and that is all."""
+    is_same_ground = before.intent is state.intent and _usable(before) == _usable(state)
+    for site, entry in state.sites.items():
+        was = before.sites.get(site) if is_same_ground else None
+        for plane, path in entry.paths.items():
+            is_same = was is not None and was.paths.get(plane) is path
+            yield None if is_same else _path(state, names, site, path, now, mtu)
+
+
+def _usable(state: State) -> set[Slot]:
+    return {slot for slot, uplink in state.uplinks.items() if uplink.is_usable}
 
 
 def _path(
@@ -130,25 +148,56 @@ def _ratio(lost: int, sent: int) -> float | None:
     return min(1.0, max(0.0, lost / sent)) if sent else None
 
 
-def classes(state: State, now: Moment) -> Iterator[ClassStatus]:
+def classes(state: State, names: "Names", now: Moment) -> Iterator[ClassStatus]:
     """Every class toward every site."""
-    places = {
-        (site, plan.name): plan.sla
-        for site, shape in state.layout.shapes.items()
-        for plan in shape.classes
-    }
-    uplinks_of = Names(state.intent)
     for site, entry in state.sites.items():
+        places = _places(state, site)
         for name, held in entry.classes.items():
-            yield ClassStatus(
-                name,
-                site,
-                carriers(uplinks_of, held.assignment),
-                _meets(entry, held, places.get((site, name))),
-                now.unix(held.since),
-                None if held.cause is None else held.cause.value,
-                held.reason,
+            meets = _meets(entry, held, places.get(name))
+            yield _class(names, site, name, held, now, meets=meets)
+
+
+def changed_classes(
+    before: State, state: State, names: "Names", now: Moment
+) -> Iterator[ClassStatus | None]:
+    """As `classes`, with None for each that is as it was."""
+    is_same_ground = before.intent is state.intent
+    for site, entry in state.sites.items():
+        places = _places(state, site)
+        was = before.sites.get(site) if is_same_ground else None
+        for name, held in entry.classes.items():
+            place = places.get(name)
+            meets = _meets(entry, held, place)
+            is_same = was is not None and (
+                was is entry
+                or (was.classes.get(name) is held and _meets(was, held, place) == meets)
             )
+            yield None if is_same else _class(names, site, name, held, now, meets=meets)
+
+
+def _places(state: State, site: SiteName) -> Mapping[ClassName, int]:
+    """Where the SLA of each class is among the verdicts of a path to the site."""
+    return {plan.name: plan.sla for plan in state.layout.shapes[site].classes}
+
+
+def _class(
+    names: "Names",
+    site: SiteName,
+    name: ClassName,
+    held: ClassState,
+    now: Moment,
+    *,
+    meets: bool | None,
+) -> ClassStatus:
+    return ClassStatus(
+        name,
+        site,
+        carriers(names, held.assignment),
+        meets,
+        now.unix(held.since),
+        None if held.cause is None else held.cause.value,
+        held.reason,
+    )
 
 
 def _meets(entry: SiteState, held: ClassState, sla: int | None) -> bool | None:
@@ -183,12 +232,11 @@ class Names:
         return f"{own} - {self._far.get((path.site, path.plane.remote), '?')}"
 
 
-def warnings(state: State, now: Moment) -> tuple[WarningStatus, ...]:
+def warnings(state: State, now: Moment) -> Iterator[WarningStatus]:
     """What the core warns of."""
-    return tuple(
-        WarningStatus(code, subject, warned.severity.value, warned.text, now.unix(warned.since))
-        for (code, subject), warned in state.warnings.items()
-    )
+    for (code, subject), warned in state.warnings.items():
+        since = now.unix(warned.since)
+        yield WarningStatus(code, subject, warned.severity.value, warned.text, since)
 
 
 def candidate(view: CandidateView, names: Names) -> Candidate:

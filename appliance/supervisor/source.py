@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 from appliance import __version__, clock
 from appliance.api.feed import Feed, Subscription
 from appliance.api.problems import UnknownName
 from appliance.api.source import HistoryQuery, Part, Row
 from appliance.config.intent import Intent
+from appliance.contract.codec import encode
 from appliance.contract.decision import Candidate, History, Move, Why
 from appliance.contract.ids import ClassName, SiteName, Slot
 from appliance.contract.status import (
@@ -26,6 +27,7 @@ from appliance.contract.status import (
     WarningStatus,
 )
 from appliance.core.actions import Action, ClearWarning, DetourPlanes, MoveClass, RaiseWarning
+from appliance.core.decide import initial_state
 from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
 from appliance.core.state import State
 from appliance.core.steering import DEVICE_MTU
@@ -40,10 +42,10 @@ from appliance.telemetry.budget import Budget
 from appliance.telemetry.metrics import render_metrics
 from appliance.telemetry.recorder import Recorder
 from appliance.telemetry.recording import read_history
+from appliance.turns import collected, encode_in_turns, slices
 
-T = TypeVar("T")
-
-FEED_S = 0.5  # how often listeners are told of changed numbers
+FEED_S = 0.5  # how often listeners are told of changed numbers, at most
+REST = 4.0  # times as long as the telling of a hub's rows took, nothing is told
 EVIDENCE_PER_S = 64.0  # moves; of a thousand at once, a few show what there was to choose from
 
 
@@ -78,16 +80,27 @@ class Source:
         self._since = Since()
         self._names: tuple[Intent, report.Names] | None = None
         self._evidence = Budget(EVIDENCE_PER_S)
-        self._shown: Status | None = None
+        self._is_warned = asyncio.Event()
         self.config = config
         self.stage: Stage = "starting"
         box.engine.listeners.append(self._happened)
-        box.warnings.listeners.append(self._warned)
+        box.warnings.listeners.append(self._is_warned.set)
 
     # -- what the API asks ---------------------------------------------------------------------
 
-    def status(self) -> Status:
-        now = self._now()
+    async def status(self) -> Status:
+        """Everything as of now. A hub's rows are thousands: a slice of them each turn."""
+        now, state = self._now(), self._box.engine.state
+        names, warnings, brief = self._names_of(state.intent), self._warnings(now), self._brief(now)
+        return replace(
+            brief,
+            paths=await collected(report.paths(state, names, now, DEVICE_MTU)),
+            classes=await collected(report.classes(state, names, now)),
+            warnings=await collected(warnings),
+        )
+
+    def _brief(self, now: Moment) -> Status:
+        """The status without what there is of each site."""
         box, state = self._box, self._box.engine.state
         engine, reconciler = box.engine, box.reconciler
         reflector = box.reflection.reflector.counters
@@ -100,9 +113,8 @@ class Source:
             uptime_s=now.monotonic - self._started,
             config=self.config,
             uplinks=self._uplinks(now),
-            paths=tuple(report.paths(state, now, DEVICE_MTU)),
-            classes=tuple(report.classes(state, now)),
-            warnings=self._warnings(now),
+            paths=(),
+            classes=(),
             recorder=self._recorder.status,
             counters=Counters(
                 moves=dict(engine.moves),
@@ -128,13 +140,14 @@ class Source:
     def rows(self, part: Part) -> Iterable[Row]:
         """The rows of one part of the status as of now, even if they are taken later."""
         now, state = self._now(), self._box.engine.state
+        names = self._names_of(state.intent)
         match part:
             case "uplinks":
                 return self._uplinks(now)
             case "paths":
-                return report.paths(state, now, DEVICE_MTU)
+                return report.paths(state, names, now, DEVICE_MTU)
             case "classes":
-                return report.classes(state, now)
+                return report.classes(state, names, now)
             case "warnings":
                 return self._warnings(now)
 
@@ -195,37 +208,68 @@ class Source:
         """Read the configuration file again. Raises ConfigError, after which the old one holds."""
         return await self._reload()
 
-    async def metrics(self) -> bytes:
-        """Prometheus text. The rendering of a hub's rows takes a thread."""
-        return await asyncio.to_thread(render_metrics, self.status())
+    async def metrics(self) -> AsyncIterator[bytes]:
+        return render_metrics(await self.status())
 
     # -- telling -------------------------------------------------------------------------------
 
-    def _warned(self) -> None:
-        now = self._now()
-        self._publish(Change(now.wall, warnings=self._warnings(now)))
-
     async def run(self) -> None:
-        """Tell listeners of changed numbers, while there are any, until cancelled."""
+        """Tell listeners of changes, while there are any, until cancelled."""
         try:
-            while True:
-                await asyncio.sleep(FEED_S)
-                if not self._feed.has_listeners:
-                    self._shown = None
-                    continue
-                before, self._shown = self._shown, self.status()
-                if before is not None:
-                    after = self._shown
-                    self._publish(
-                        Change(
-                            after.at,
-                            _new(before.uplinks, after.uplinks),
-                            _new(before.paths, after.paths),
-                            _new(before.classes, after.classes),
-                        )
-                    )
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tell_rows(), name="feed rows")
+                tasks.create_task(self._tell_warnings(), name="feed warnings")
         finally:
             self._feed.close()
+
+    async def _tell_rows(self) -> None:
+        """Tell of changed rows, a slice each turn, and rest the longer the longer that took.
+
+        Who begins to listen between two rounds is told of all that came after the first of them:
+        nothing falls between the status and the changes.
+        """
+        before, uplinks, rest = initial_state(), frozenset[object](), FEED_S
+        while True:
+            await asyncio.sleep(rest)
+            rest, state = FEED_S, self._box.engine.state
+            if self._feed.has_listeners:
+                now = self._now()
+                uplinks = self._tell_uplinks(uplinks, now)
+                await self._tell_sites(before, state, now)
+                rest = max(FEED_S, REST * (clock.monotonic() - now.monotonic))
+            before = state
+
+    def _tell_uplinks(self, told: frozenset[object], now: Moment) -> frozenset[object]:
+        """Tell of the uplinks that are not as `told`, apart from ages. Returns how they are."""
+        rows: dict[object, UplinkStatus] = {}
+        for row in self._uplinks(now):
+            slot = Slot(row.slot)
+            since, probed = self._since.uplinks.get(slot), self._since.probed.get(slot)
+            rows[replace(row, since=0.0, age_s=None), since, probed] = row
+        self._publish(
+            Change(now.wall, tuple([row for key, row in rows.items() if key not in told]))
+        )
+        return frozenset(rows)
+
+    async def _tell_sites(self, before: State, state: State, now: Moment) -> None:
+        names = self._names_of(state.intent)
+        paths = report.changed_paths(before, state, names, now, DEVICE_MTU)
+        async for batch in slices(paths):
+            self._publish(Change(now.wall, paths=tuple([row for row in batch if row])))
+        classes = report.changed_classes(before, state, names, now)
+        async for each in slices(classes):
+            self._publish(Change(now.wall, classes=tuple([row for row in each if row])))
+
+    async def _tell_warnings(self) -> None:
+        """Tell all warnings after any was raised or cleared; of many at once, once."""
+        while True:
+            await self._is_warned.wait()
+            self._is_warned.clear()
+            if self._feed.has_listeners:
+                now = self._now()
+                change = Change(now.wall, warnings=await collected(self._warnings(now)))
+                pieces = [piece async for piece in encode_in_turns(change)]
+                self._feed.publish(b"".join(pieces))
 
     def _happened(
         self, now: float, event: Event, actions: tuple[Action, ...], state: State
@@ -250,11 +294,10 @@ class Source:
         for action in actions:
             if isinstance(action, DetourPlanes):
                 self._recorder.record_detour(action)
-        is_warning = any(isinstance(a, RaiseWarning | ClearWarning) for a in actions)
-        if (moves or is_warning) and self._feed.has_listeners:
-            moment = self._now()
-            told = self._warnings(moment) if is_warning else None
-            self._publish(Change(moment.wall, moves=moves, warnings=told))
+        if any(isinstance(a, RaiseWarning | ClearWarning) for a in actions):
+            self._is_warned.set()
+        if moves:
+            self._publish(Change(self._now().wall, moves=moves))
 
     def _record(self, now: float, action: Action, state: State) -> Move:
         """Tell of a move. Its candidates are dear: when very many move at once, some go without.
@@ -292,12 +335,14 @@ class Source:
             self._names = intent, report.Names(intent)
         return self._names[1]
 
-    def _warnings(self, now: Moment) -> tuple[WarningStatus, ...]:
-        return (*report.warnings(self._box.engine.state, now), *self._box.warnings.standing)
+    def _warnings(self, now: Moment) -> Iterable[WarningStatus]:
+        return chain(report.warnings(self._box.engine.state, now), self._box.warnings.standing)
 
     def _publish(self, change: Change) -> None:
-        if self._feed.has_listeners:
-            self._feed.publish(change)
+        """Tell of a few rows or moves, if there are any and anybody listens."""
+        is_news = change.uplinks or change.paths or change.classes or change.moves
+        if is_news and self._feed.has_listeners:
+            self._feed.publish(encode(change))
 
     @staticmethod
     def _now() -> Moment:
@@ -312,9 +357,3 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 def _is_move(action: Action) -> bool:
     return isinstance(action, MoveClass)
-
-
-def _new(before: tuple[T, ...], after: tuple[T, ...]) -> tuple[T, ...]:
-    """The rows that are not as they were."""
-    known = set(before)
-    return tuple(row for row in after if row not in known)

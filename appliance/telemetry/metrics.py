@@ -6,41 +6,76 @@ is loaded at the first scrape: a box that nobody scrapes does not carry it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, get_args
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from appliance.contract.status import PathStatus, Status
 from appliance.contract.wire import UplinkState
+from appliance.turns import slices
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector
+
+Sample = tuple[Sequence[str], float]  # values of the labels, value
 
 _CARRYING = ("up", "suspect")  # a missing answer is verified before it counts
 _PATH = ("site", "plane", "uplinks")
 
 
-def render_metrics(status: Status) -> bytes:
-    """Text exposition format 0.0.4. Takes about 4 us a sample: a hub's scrape belongs in a thread.
+class Family(NamedTuple):
+    """A metric and its samples. A hub's are made as they are taken."""
+
+    name: str
+    text: str
+    labels: Sequence[str]
+    samples: Iterable[Sample]
+    is_counter: bool = False
+
+
+async def render_metrics(status: Status) -> AsyncIterator[bytes]:
+    """Text exposition format 0.0.4, in pieces. A hub has 50,000 samples: a slice each turn.
 
     Besides what the status says: `process_*` of this process (memory, CPU time, open files).
     """
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
-    class Snapshot:
-        def collect(self) -> Iterator[Metric]:
-            yield from collect(status)
-
+    for family in families(status):
+        heading = _render(family, ())
+        yield heading
+        async for samples in slices(family.samples):
+            yield _render(family, samples).removeprefix(heading)
     registry = CollectorRegistry()
-    registry.register(Snapshot())
     ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    yield generate_latest(registry)
 
 
-def collect(status: Status) -> Iterator[Metric]:
+class _Only(NamedTuple):
+    """What prometheus-client calls a collector: of one metric."""
+
+    metric: Metric
+
+    def collect(self) -> Iterable[Metric]:
+        return (self.metric,)
+
+
+def _render(family: Family, samples: Iterable[Sample]) -> bytes:
+    """Some of the samples, under the heading of the family."""
+    from prometheus_client import generate_latest
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+    kind = CounterMetricFamily if family.is_counter else GaugeMetricFamily
+    metric = kind(f"branchline_{family.name}", family.text, labels=family.labels)
+    for values, value in samples:
+        metric.add_metric(values, value)
+    return generate_latest(cast("Collector", _Only(metric)))
+
+
+def families(status: Status) -> Iterator[Family]:
     """Every metric family of the status."""
-    yield _gauge("info", "This box", ("site", "version"), [((status.site, status.version), 1)])
-    yield _gauge("uptime_seconds", "Age of the supervisor", (), [((), status.uptime_s)])
-    yield _gauge(
+    yield Family("info", "This box", ("site", "version"), [((status.site, status.version), 1)])
+    yield Family("uptime_seconds", "Age of the supervisor", (), [((), status.uptime_s)])
+    yield Family(
         "config_since_seconds",
         "Unix time since when the configuration is in force",
         ("digest",),
@@ -49,17 +84,17 @@ def collect(status: Status) -> Iterator[Metric]:
     yield from _uplinks(status)
     yield from _paths(status.paths)
     yield from _classes(status)
-    yield _gauge(
+    yield Family(
         "warning",
         "Trouble that a user can see: 1 while it lasts",
         ("code", "subject", "severity"),
-        [((w.code, w.subject, w.severity), 1) for w in status.warnings],
+        (((w.code, w.subject, w.severity), 1) for w in status.warnings),
     )
     yield from _counters(status)
 
 
-def _uplinks(status: Status) -> Iterator[Metric]:
-    yield _gauge(
+def _uplinks(status: Status) -> Iterator[Family]:
+    yield Family(
         "uplink_state",
         "1 for the state that the uplink is in",
         ("uplink", "label", "state"),
@@ -69,7 +104,7 @@ def _uplinks(status: Status) -> Iterator[Metric]:
             for state in get_args(UplinkState)
         ],
     )
-    yield _gauge(
+    yield Family(
         "uplink_metered",
         "1 when traffic over the uplink costs money",
         ("uplink", "label"),
@@ -77,56 +112,53 @@ def _uplinks(status: Status) -> Iterator[Metric]:
     )
 
 
-def _paths(paths: Sequence[PathStatus]) -> Iterator[Metric]:
-    names = [(path.site, path.plane, path.uplinks) for path in paths]
-    measures: tuple[tuple[str, str, list[float | None]], ...] = (
-        ("up", "1 while the path carries packets", [int(p.state in _CARRYING) for p in paths]),
-        ("delay_seconds", "Two-way delay", [_s(p.delay_us) for p in paths]),
-        ("jitter_seconds", "Jitter of the worse direction", [_s(p.jitter_us) for p in paths]),
-        ("loss_ratio", "Two-way loss", [p.loss_ratio for p in paths]),
-        ("loss_forward_ratio", "Loss on the way out", [p.loss_forward_ratio for p in paths]),
-        ("loss_backward_ratio", "Loss on the way back", [p.loss_backward_ratio for p in paths]),
-        ("mos", "Voice quality by the E-model, 1..4.5", [p.mos for p in paths]),
-        ("mtu_bytes", "Largest inner packet", [p.mtu for p in paths]),
-        ("probe_interval_seconds", "Pace of probes", [p.probe_interval_s for p in paths]),
-        ("measurement_age_seconds", "Age of the newest measurement", [p.age_s for p in paths]),
-    )
-    for name, text, values in measures:
-        samples = [(n, v) for n, v in zip(names, values, strict=True) if v is not None]
-        yield _gauge(f"path_{name}", text, _PATH, samples)
+def _paths(paths: Sequence[PathStatus]) -> Iterator[Family]:
+    for name, text, measure in _MEASURES:
+        yield Family(f"path_{name}", text, _PATH, _measured(paths, measure))
 
 
-def _classes(status: Status) -> Iterator[Metric]:
-    yield _gauge(
+def _measured(
+    paths: Sequence[PathStatus], measure: Callable[[PathStatus], float | None]
+) -> Iterator[Sample]:
+    for path in paths:
+        value = measure(path)
+        if value is not None:
+            yield (path.site, path.plane, path.uplinks), value
+
+
+def _classes(status: Status) -> Iterator[Family]:
+    yield Family(
         "class_carrier_weight",
         "Share of the path in what carries the class to the site",
         ("class", "site", "path"),
-        [
+        (
             ((row.class_name, row.site, carrier.path), carrier.weight)
             for row in status.classes
             for carrier in row.carriers
-        ],
+        ),
     )
-    yield _gauge(
+    yield Family(
         "class_meets_sla",
         "1 while what carries the class meets its SLA",
         ("class", "site"),
-        [
+        (
             ((row.class_name, row.site), int(row.meets_sla))
             for row in status.classes
             if row.meets_sla is not None
-        ],
+        ),
     )
 
 
-def _counters(status: Status) -> Iterator[Metric]:
+def _counters(status: Status) -> Iterator[Family]:
     counters, recorder = status.counters, status.recorder
     moves = [((cause,), count) for cause, count in counters.moves.items()]
     ops = [((kind,), count) for kind, count in counters.ops.items()]
-    yield _counter("moves", "Moves of a class", ("cause",), moves)
+    yield Family("moves", "Moves of a class", ("cause",), moves, is_counter=True)
     refused = [((why,), count) for why, count in counters.probes_refused.items()]
-    yield _counter("ops", "Operations applied to the kernel", ("kind",), ops)
-    yield _counter("probes_refused", "Probes of others not answered", ("why",), refused)
+    yield Family("ops", "Operations applied to the kernel", ("kind",), ops, is_counter=True)
+    yield Family(
+        "probes_refused", "Probes of others not answered", ("why",), refused, is_counter=True
+    )
     for name, text, value in (
         ("ops_failed", "Operations that the kernel refused", counters.ops_failed),
         ("events", "Events decided", counters.events),
@@ -136,35 +168,28 @@ def _counters(status: Status) -> Iterator[Metric]:
         ("loop_stalls", "Times that the event loop ran late", counters.loop_stalls),
         ("recorder_dropped", "Entries that the recorder could not keep", recorder.dropped),
     ):
-        yield _counter(name, text, (), [((), value)])
+        yield Family(name, text, (), [((), value)], is_counter=True)
     late, octets = counters.loop_late_max_s, recorder.octets
-    yield _gauge("loop_late_max_seconds", "The latest that the event loop ran", (), [((), late)])
-    yield _gauge("recorder_bytes", "Size of the recordings on disk", (), [((), octets)])
-    yield _gauge(
+    yield Family("loop_late_max_seconds", "The latest that the event loop ran", (), [((), late)])
+    yield Family("recorder_bytes", "Size of the recordings on disk", (), [((), octets)])
+    yield Family(
         "recorder_up", "1 while the recorder can write", (), [((), int(recorder.trouble is None))]
     )
 
 
-_Samples = Sequence[tuple[Sequence[str], float]]
-
-
-def _gauge(name: str, text: str, labels: Sequence[str], samples: _Samples) -> Metric:
-    from prometheus_client.metrics_core import GaugeMetricFamily
-
-    family = GaugeMetricFamily(f"branchline_{name}", text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, value)
-    return family
-
-
-def _counter(name: str, text: str, labels: Sequence[str], samples: _Samples) -> Metric:
-    from prometheus_client.metrics_core import CounterMetricFamily
-
-    family = CounterMetricFamily(f"branchline_{name}", text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, value)
-    return family
-
-
 def _s(microseconds: int | None) -> float | None:
     return None if microseconds is None else microseconds / 1e6
+
+
+_MEASURES: tuple[tuple[str, str, Callable[[PathStatus], float | None]], ...] = (
+    ("up", "1 while the path carries packets", lambda p: int(p.state in _CARRYING)),
+    ("delay_seconds", "Two-way delay", lambda p: _s(p.delay_us)),
+    ("jitter_seconds", "Jitter of the worse direction", lambda p: _s(p.jitter_us)),
+    ("loss_ratio", "Two-way loss", lambda p: p.loss_ratio),
+    ("loss_forward_ratio", "Loss on the way out", lambda p: p.loss_forward_ratio),
+    ("loss_backward_ratio", "Loss on the way back", lambda p: p.loss_backward_ratio),
+    ("mos", "Voice quality by the E-model, 1..4.5", lambda p: p.mos),
+    ("mtu_bytes", "Largest inner packet", lambda p: p.mtu),
+    ("probe_interval_seconds", "Pace of probes", lambda p: p.probe_interval_s),
+    ("measurement_age_seconds", "Age of the newest measurement", lambda p: p.age_s),
+)

@@ -1,6 +1,6 @@
 """A status source that tells one fixed story: what the API and the command line are tested with."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 
 from appliance.api.feed import Feed, Subscription
@@ -224,7 +224,7 @@ class ScriptedSource:
         self.candidates: list[Intent] = []
         self.refusal: ConfigError | None = None
 
-    def status(self) -> Status:
+    async def status(self) -> Status:
         return self.now_status
 
     def health(self) -> Health:
@@ -256,5 +256,5 @@ class ScriptedSource:
             raise self.refusal
         return Reloaded("0badc0ffee11", is_changed=True)
 
-    async def metrics(self) -> bytes:
+    async def metrics(self) -> AsyncIterator[bytes]:
         return render_metrics(self.now_status)

@@ -9,6 +9,7 @@ import pytest
 
 from appliance.api import stream
 from appliance.api.feed import BACKLOG
+from appliance.contract.codec import encode
 from appliance.contract.status import Change
 from tests.unit.api.running import Server, running
 from tests.unit.api.scripted import MOVE, NOW, STATUS, ScriptedSource
@@ -40,10 +41,13 @@ class Listener:
 
     def event(self) -> tuple[str, Any] | str | None:
         """The next event's name and data, a comment, or None at the end."""
-        text = self._chunk().decode()
-        if not text:
-            return None
-        assert text.endswith("\n\n")
+        text = ""
+        while not text.endswith("\n\n"):  # a long event comes in many chunks
+            chunk = self._chunk().decode()
+            if not chunk:
+                assert not text
+                return None
+            text += chunk
         if text.startswith(":"):
             return text
         name, data = text.rstrip("\n").split("\n")
@@ -69,8 +73,8 @@ def test_the_status_comes_first_and_then_the_changes(
     assert isinstance(first, tuple)
     assert first[0] == "status"
     assert first[1]["site"] == STATUS.site
-    server.call(source.feed.publish, Change(NOW, moves=(MOVE,)))
-    server.call(source.feed.publish, Change(NOW + 1, warnings=()))
+    server.call(source.feed.publish, encode(Change(NOW, moves=(MOVE,))))
+    server.call(source.feed.publish, encode(Change(NOW + 1, warnings=())))
     second, third = listener.event(), listener.event()
     assert isinstance(second, tuple)
     assert isinstance(third, tuple)
@@ -90,7 +94,7 @@ def test_a_listener_that_does_not_read_is_told_that_it_missed_something(
     server: Server, source: ScriptedSource, listener: Listener
 ) -> None:
     listener.event()
-    large = Change(NOW, moves=(MOVE,) * 250)  # more than the socket holds
+    large = encode(Change(NOW, moves=(MOVE,) * 250))  # more than the socket holds
     for _ in range(BACKLOG + 20):
         server.call(source.feed.publish, large)
     server.get("/v1/healthz")  # others are served meanwhile
@@ -108,7 +112,7 @@ def test_a_silent_stream_shows_that_it_lives(
         listener = Listener(server)
         listener.event()
         assert [listener.event(), listener.event()] == [": still here\n\n"] * 2
-        server.call(source.feed.publish, Change(NOW))
+        server.call(source.feed.publish, encode(Change(NOW)))
         while isinstance(event := listener.event(), str):
             pass
         assert isinstance(event, tuple)
@@ -133,7 +137,7 @@ def test_a_listener_that_stops_reading_is_cut_off(
     with running(source, tmp_path) as server:
         listener = Listener(server)
         listener.event()
-        server.call(source.feed.publish, Change(NOW, moves=(MOVE,) * 5000))
+        server.call(source.feed.publish, encode(Change(NOW, moves=(MOVE,) * 5000)))
         while source.feed.has_listeners:
             server.get("/v1/healthz")
         listener.close()

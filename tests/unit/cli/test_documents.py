@@ -1,6 +1,7 @@
 """What the documents say against the code: each names what the other has."""
 
 import ast
+import asyncio
 import re
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from appliance.config.addressing import (
     RULE_PRIORITY_FIRST,
     RULE_PRIORITY_LAST,
 )
-from appliance.telemetry.metrics import render_metrics
 from appliance.telemetry.recorder import EVENTS_OCTETS, MOVES_OCTETS, SAMPLES_PER_S
 from tests.unit.api.scripted import STATUS
+from tests.unit.telemetry.test_metrics import rendered
 
 ROOT = Path(__file__).parents[3]
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
@@ -110,7 +111,7 @@ def test_every_problem_of_the_api_is_answered_by_somebody() -> None:
 
 
 def test_every_metric_that_is_named_exists() -> None:
-    metrics = render_metrics(STATUS).decode()
+    metrics = asyncio.run(rendered(STATUS))
     for name in set(re.findall(r"branchline_[a-z_]+", OPERATIONS + ERRORS)) - {"branchline_"}:
         assert re.search(rf"^{name}[ {{]", metrics, re.MULTILINE), name
 

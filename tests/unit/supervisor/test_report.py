@@ -13,10 +13,9 @@ PATH = "hq/1-1"
 
 def _words(box: Box) -> tuple[str, str]:
     """The state of one path, as `paths` and as `why` tell it."""
-    (path,) = [
-        row for row in report.paths(box.state, Moment(box.now, 0.0), 1420) if row.path == PATH
-    ]
     names = report.Names(box.state.intent)
+    rows = report.paths(box.state, names, Moment(box.now, 0.0), 1420)
+    (path,) = [row for row in rows if row.path == PATH]
     views = explain(box.state, VOICE, HQ).candidates
     (candidate,) = [report.candidate(view, names) for view in views if str(view.path) == PATH]
     return path.state, candidate.state

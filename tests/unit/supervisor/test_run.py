@@ -11,8 +11,11 @@ from socket import if_nametoindex
 
 import pytest
 
+from appliance.api.feed import Subscription
 from appliance.config.errors import ConfigError
+from appliance.contract.codec import decode
 from appliance.contract.ids import PathId, Plane, SiteName, Slot
+from appliance.contract.status import Change, WarningStatus
 from appliance.probing.paths import Measured
 from appliance.probing.sockets import endpoint, pktinfo
 from appliance.stamp.sender import SessionSender
@@ -124,6 +127,15 @@ async def test_going_back_may_fail_too_and_is_tried_until_it_does_not(
         assert kernel.owned == held
 
 
+async def _told_warnings(changes: Subscription) -> tuple[WarningStatus, ...]:
+    """All warnings, as soon as they are told."""
+    async for told in changes:
+        warnings = decode(Change, told).warnings
+        if warnings is not None:
+            return warnings
+    raise EOFError
+
+
 async def test_a_plan_that_is_not_in_force_is_told_once_with_its_beginning(
     tmp_path: Path, kernel: StubbornKernel
 ) -> None:
@@ -135,15 +147,15 @@ async def test_a_plan_that_is_not_in_force_is_told_once_with_its_beginning(
         kernel.remove(next(k for k in kernel.owned if "192.0.2.0/24" in map(str, k.ident)))
         lived._box.wake()
         async with asyncio.timeout(20):
-            told = await anext(c.warnings async for c in changes if c.warnings is not None)
+            told = await _told_warnings(changes)
         (first,) = (w for w in told if w.code == "plan-not-in-force")
         assert "192.0.2.0/24" in first.text
         await asyncio.sleep(0.02)
-        (again,) = (w for w in lived._source.status().warnings if w.code == first.code)
+        (again,) = (w for w in (await lived._source.status()).warnings if w.code == first.code)
         assert again.since == first.since
         kernel.refused = ()
         async with asyncio.timeout(20):
-            told = await anext(c.warnings async for c in changes if c.warnings is not None)
+            told = await _told_warnings(changes)
         assert first.code not in {w.code for w in told}
         changes.close()
 
@@ -155,7 +167,7 @@ async def test_a_lan_whose_device_is_missing_is_told_until_it_appears(
     write(tmp_path, "198.51.100.0/24", lans)
     lived = life(tmp_path, kernel)
     async with running(lived):
-        (row,) = (w for w in lived._source.status().warnings if w.code == "lan-missing")
+        (row,) = (w for w in (await lived._source.status()).warnings if w.code == "lan-missing")
         assert (row.subject, row.severity) == ("nowhere1", "warning")
         lived._box.lans_are(frozenset({"nowhere1"}))
         assert "lan-missing" not in codes(lived)
@@ -176,7 +188,8 @@ async def test_a_port_of_the_probes_that_is_taken_is_told_and_tried_again(
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
         other.bind(("::", port))
         async with running(lived):
-            (row,) = (w for w in lived._source.status().warnings if w.code == "probes-unanswered")
+            status = await lived._source.status()
+            (row,) = (w for w in status.warnings if w.code == "probes-unanswered")
             assert f"{port} cannot be had: Address already in use" in row.text
             assert lived._box.reflection.port is None
             other.close()

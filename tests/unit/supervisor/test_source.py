@@ -1,28 +1,39 @@
 """What a box tells of its decisions: every move is recorded, and `why` has an answer for each."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pytest
+from prometheus_client.metrics_core import GaugeMetricFamily
 
+from appliance import turns
 from appliance.api.source import HistoryQuery
-from appliance.contract.ids import PathId
-from appliance.contract.status import ConfigStatus, Reloaded
+from appliance.contract.codec import decode
+from appliance.contract.ids import PathId, SiteName
+from appliance.contract.status import Change, ConfigStatus, Reloaded
 from appliance.core.codec import encode_event
 from appliance.core.decide import initial_state
-from appliance.core.events import IntentChanged, UplinkChanged
+from appliance.core.events import IntentChanged, PathsSampled, UplinkChanged
 from appliance.stamp.reflector import SessionReflector
 from appliance.stamp.sender import SessionSender
+from appliance.supervisor import report
 from appliance.supervisor import source as module
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.source import Source
 from appliance.supervisor.warnings import Warnings
 from appliance.telemetry.recorder import Recorder
+from appliance.turns import TURN, encode_in_turns
+from tests.unit.core.box import GOOD, named
 from tests.unit.core.examples import facts, intent, peer, uplink
 
+T = TypeVar("T")
+
 SITES = 100
+REFLECTOR = SessionReflector()
 
 
 class _Prober:
@@ -32,8 +43,8 @@ class _Prober:
     def set_interval(self, path: PathId, interval_s: float) -> None: ...
 
 
-def _hub() -> Engine:
-    """A hub that knows its uplinks and whose classes have their first paths."""
+def _hub(sites: int = SITES) -> Engine:
+    """A hub with its configuration."""
     engine = Engine(
         initial_state(),
         prober=_Prober(),
@@ -41,8 +52,22 @@ def _hub() -> Engine:
         is_in_force=lambda: True,
         on_drift=lambda: pytest.fail("nothing drifts"),
     )
-    engine.handle(IntentChanged(intent(peers=[peer(f"s{n}", n + 2) for n in range(SITES)])))
+    engine.handle(IntentChanged(intent(peers=[peer(f"s{n}", n + 2) for n in range(sites)])))
     return engine
+
+
+def _source(engine: Engine, directory: Path, reflector: SessionReflector = REFLECTOR) -> Source:
+    """All that it takes to tell the whole status."""
+    recorder = Recorder(directory, "run", encode_event, lambda trouble: pytest.fail(str(trouble)))
+    box = SimpleNamespace(
+        engine=engine,
+        warnings=Warnings(),
+        reconciler=SimpleNamespace(ops={}, ops_failed=0),
+        prober=SimpleNamespace(sent=0, answered=0),
+        reflection=SimpleNamespace(reflector=reflector),
+    )
+    config = ConfigStatus("hub.yaml", "0" * 12, 0.0)
+    return Source(box, recorder, directory, config, _reload)  # type: ignore[arg-type]
 
 
 async def _reload() -> Reloaded:
@@ -106,22 +131,141 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
 
 async def test_probes_that_deserve_no_answer_are_counted_by_why(tmp_path: Path) -> None:
     engine = _hub()
-    recorder = Recorder(tmp_path, "run", encode_event, lambda trouble: pytest.fail(str(trouble)))
     reflector = SessionReflector(key=bytes(range(32)), session_rate=1, session_burst=1)
-    box = SimpleNamespace(
-        engine=engine,
-        warnings=Warnings(),
-        reconciler=SimpleNamespace(ops={}, ops_failed=0),
-        prober=SimpleNamespace(sent=0, answered=0),
-        reflection=SimpleNamespace(reflector=reflector),
-    )
-    config = ConfigStatus("hub.yaml", "0" * 12, 0.0)
-    source = Source(box, recorder, tmp_path, config, _reload)  # type: ignore[arg-type]
+    source = _source(engine, tmp_path, reflector)
     ours = SessionSender(1, key=bytes(range(32)))
     theirs = SessionSender(2, key=bytes(32))
     for packet in (b"short", theirs.probe(1), theirs.probe(2), *(ours.probe(n) for n in range(4))):
         reflector.reflect(packet, b"somebody", 10, 10, 64)
-    counters = source.status().counters
+    counters = (await source.status()).counters
     assert counters.probes_refused == {"malformed": 1, "forged": 2, "limited": 3}
     assert counters.probes_reflected == 1
+    engine.close()
+
+
+class _Turns:
+    """Counts what is done between two turns of the loop, of each kind."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()  # in one turn
+        self._now: Counter[str] = Counter()
+        for place, name in (
+            *((report, name) for name in ("PathStatus", "ClassStatus", "WarningStatus")),
+            (turns, "encode"),
+            (GaugeMetricFamily, "add_metric"),
+        ):
+            monkeypatch.setattr(place, name, self._counted(name, getattr(place, name)))
+
+    def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self._now[name] += 1
+            return function(*arguments)
+
+        return call
+
+    async def run(self, work: Awaitable[T]) -> T:
+        """Do some work, whose turns are counted."""
+        self.done, self.most = Counter(), Counter()
+        watching = asyncio.ensure_future(self._watch())
+        result = await work
+        await asyncio.sleep(0)
+        watching.cancel()
+        return result
+
+    async def _watch(self) -> None:
+        while True:
+            self.done += self._now
+            self.most |= self._now
+            self._now.clear()
+            await asyncio.sleep(0)
+
+
+async def _told(pieces: AsyncIterator[bytes] | Awaitable[AsyncIterator[bytes]]) -> None:
+    async for piece in pieces if isinstance(pieces, AsyncIterator) else await pieces:
+        assert len(piece) < TURN * 1000
+
+
+async def test_a_hub_tells_a_slice_of_its_rows_between_two_turns_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = 1000
+    monkeypatch.setattr(module, "FEED_S", 0.01)
+    counted = _Turns(monkeypatch)
+    engine = _hub(sites)
+    source = _source(engine, tmp_path)
+    for slot in (1, 2):
+        engine.handle(UplinkChanged(facts(slot)))
+    await _until(lambda: not engine.state.pending and engine.state.is_settled)
+
+    status = await counted.run(source.status())
+    assert counted.done == {"PathStatus": 4 * sites, "ClassStatus": 2 * sites}
+    assert counted.most == {"PathStatus": TURN, "ClassStatus": TURN}
+
+    await counted.run(_told(encode_in_turns(status)))
+    assert counted.done["encode"] > 6 * sites
+    assert counted.most["encode"] <= TURN + 20  # the few parts that are no rows
+
+    await counted.run(_told(source.metrics()))
+    assert counted.done["add_metric"] > 6 * sites
+    assert max(counted.most.values()) == TURN
+
+    changes = source.subscribe()
+    telling = asyncio.ensure_future(source.run())
+    engine.handle(UplinkChanged(facts(1, carrier=False)))
+    paths: set[str] = set()
+    classes: set[str] = set()
+
+    async def listen() -> None:
+        async for told in changes:
+            change = decode(Change, told)
+            paths.update(row.path for row in change.paths)
+            classes.update(row.site for row in change.classes if row.carriers[0].path[-3] == "2")
+            assert len(change.paths) + len(change.classes) <= TURN
+            if len(paths) == 4 * sites and len(classes) == sites:
+                return
+
+    async with asyncio.timeout(20):
+        await counted.run(listen())
+    assert max(counted.most["PathStatus"], counted.most["ClassStatus"]) <= TURN
+    telling.cancel()
+    await asyncio.wait([telling])
+    engine.close()
+
+
+async def test_a_row_is_told_when_something_happened_to_it_not_when_it_grew_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEED_S", 0.01)
+    engine = _hub(10)
+    source = _source(engine, tmp_path)
+    for slot in (1, 2):
+        engine.handle(UplinkChanged(facts(slot)))
+    await _until(lambda: not engine.state.pending and engine.state.is_settled)
+    changes = source.subscribe()
+    telling = asyncio.ensure_future(source.run())
+    async with asyncio.timeout(20):
+        first, second, third = [decode(Change, await anext(changes)) for _ in range(3)]
+        assert [row.slot for row in first.uplinks] == [1, 2]
+        assert len({row.path for row in second.paths}) == 40
+        assert len({(row.class_name, row.site) for row in third.classes}) == 20
+        for names in (["s1/1-1", "s2/1-1"], ["s3/2-2"]):
+            engine.handle(PathsSampled(tuple((named(name), GOOD) for name in names)))
+            told = [decode(Change, await anext(changes))]
+            while not told[-1].paths:  # that a class meets its SLA is known with the first sample
+                told.append(decode(Change, await anext(changes)))
+            assert [(row.path, row.delay_us) for row in told[-1].paths] == [
+                (name, 19_500) for name in names
+            ]
+            assert not any(change.uplinks for change in told)
+        moved = engine.state.sites[SiteName("s1")].classes
+        engine.handle(UplinkChanged(facts(1, carrier=False)))
+        await _until(lambda: not engine.state.pending)
+        assert engine.state.sites[SiteName("s1")].classes != moved
+        classes: set[tuple[str, str]] = set()
+        while len(classes) < 20:
+            change = decode(Change, await anext(changes))
+            classes |= {(row.class_name, row.site) for row in change.classes if row.carriers}
+    telling.cancel()
+    await asyncio.wait([telling])
     engine.close()

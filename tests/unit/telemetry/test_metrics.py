@@ -1,5 +1,6 @@
 """Metrics of the scripted status, read back by the parser that Prometheus users have."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,13 @@ from appliance.telemetry.metrics import render_metrics
 from tests.unit.api.scripted import STATUS
 
 
+async def rendered(status: Status) -> str:
+    return b"".join([piece async for piece in render_metrics(status)]).decode()
+
+
 def _samples(status: Status) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    for family in text_string_to_metric_families(render_metrics(status).decode()):
+    for family in text_string_to_metric_families(asyncio.run(rendered(status))):
         for sample in family.samples:
             key = sample.name, frozenset(sample.labels.items())
             assert key not in found
