@@ -16,6 +16,7 @@ from ipaddress import (
     IPv6Address,
     IPv6Network,
 )
+from itertools import islice
 
 from appliance.config.intent import Address, Network
 from appliance.kernel.keys import KEY_SIZE, Keys, digest
@@ -39,11 +40,13 @@ _GET, _SET = 0, 1
 _IFNAME, _PRIVATE_KEY, _PUBLIC_KEY, _LISTEN_PORT, _FWMARK, _PEERS = 2, 3, 4, 6, 7, 8
 _P_PUBLIC_KEY, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE, _P_ALLOWED = 1, 2, 3, 4, 5, 9
 _A_FAMILY, _A_ADDRESS, _A_MASK = 1, 2, 3
-_REMOVE, _REPLACE_ALLOWED = 1, 2
+_REMOVE, _REPLACE_ALLOWED, _UPDATE_ONLY = 1, 2, 4
 _U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
 _NO_KEY = bytes(KEY_SIZE)
-_CHUNK = 48_000  # an attribute holds 65,535 octets at most
+_CHUNK = 48_000  # octets of peers in a message: an attribute holds 65,535 at most
+_MOST_ALLOWED = 1000  # in a piece of a peer: 40 octets each, of IPv6
+_MOST_AT_ONCE = 64  # messages: what the socket's buffer takes
 
 
 class WireguardNetlink:
@@ -63,13 +66,12 @@ class WireguardNetlink:
 
     def apply(self, ops: Sequence[Op]) -> tuple[Op, int, str] | None:
         """Carry out operations on devices and peers; the first refused with errno, or None."""
-        pending: list[tuple[Op, bytes]] = []
-        for op, whole in self._messages(ops):
-            pending.append((op, whole))
-        for refusal in self._netlink.send([whole for _, whole in pending]):
-            op = pending[refusal.place][0]
-            if not (isinstance(op, Delete) and refusal.errno == errno.ENODEV):
-                return op, refusal.errno, refusal.detail
+        messages = self._messages(ops)
+        while pending := list(islice(messages, _MOST_AT_ONCE)):
+            for refusal in self._netlink.send([whole for _, whole in pending]):
+                op = pending[refusal.place][0]
+                if not (isinstance(op, Delete) and refusal.errno == errno.ENODEV):
+                    return op, refusal.errno, refusal.detail
         return None
 
     def observe(self, device: str) -> Iterator[tuple[Key, Item]]:
@@ -102,18 +104,18 @@ class WireguardNetlink:
         size = 0
         for op in ops:
             name = str(op.key.ident[0])
-            if op.key.kind is Kind.PEER and name == device and size < _CHUNK and first:
-                peers.append(self._peer(op))
-                size += len(peers[-1])
-                continue
-            if first:
-                yield first, self._set(device, nested(_PEERS, *peers))
-                first = None
-            if op.key.kind is Kind.PEER:
-                first, device, peers = op, name, [self._peer(op)]
-                size = len(peers[0])
-            else:
-                yield op, self._set(name, self._device(op))
+            is_peer = op.key.kind is Kind.PEER
+            for piece in self._peer(op) if is_peer else (self._device(op),):
+                if first and not (is_peer and name == device and size + len(piece) <= _CHUNK):
+                    yield first, self._set(device, nested(_PEERS, *peers))
+                    first = None
+                if not is_peer:
+                    yield op, self._set(name, piece)
+                    continue
+                if first is None:
+                    first, device, peers, size = op, name, [], 0
+                peers.append(piece)
+                size += len(piece)
         if first:
             yield first, self._set(device, nested(_PEERS, *peers))
 
@@ -137,13 +139,15 @@ class WireguardNetlink:
             + attribute_u32(_FWMARK, op.item.fwmark)
         )
 
-    def _peer(self, op: Op) -> bytes:
+    def _peer(self, op: Op) -> Iterator[bytes]:
+        """A peer in pieces that an attribute can hold: the later ones add allowed addresses."""
         public = attribute(_P_PUBLIC_KEY, b64decode(str(op.key.ident[1])))
         peer = op.item
         if not isinstance(peer, WireguardPeer):
             raise ValueError(op.key.kind)
         if isinstance(op, Delete):
-            return nested(0, public, attribute_u32(_P_FLAGS, _REMOVE))
+            yield nested(0, public, attribute_u32(_P_FLAGS, _REMOVE))
+            return
         before = op.before if isinstance(op, Change) else None
         old = before.allowed_ips if isinstance(before, WireguardPeer) else None
         parts = [public]
@@ -156,9 +160,14 @@ class WireguardNetlink:
         if peer.endpoint is not None:
             parts.append(attribute(_P_ENDPOINT, _sockaddr(*peer.endpoint)))
         parts.append(attribute(_P_KEEPALIVE, _U16.pack(peer.keepalive_s)))
-        if added := peer.allowed_ips - old:
-            parts.append(nested(_P_ALLOWED, *map(_allowed, added)))
-        return nested(0, *parts)
+        added = [_allowed(network) for network in peer.allowed_ips - old]
+        if added:
+            parts.append(nested(_P_ALLOWED, *added[:_MOST_ALLOWED]))
+        yield nested(0, *parts)
+        # A piece whose predecessor was refused must not make a peer without a preshared key.
+        head = public + attribute_u32(_P_FLAGS, _UPDATE_ONLY)
+        for start in range(_MOST_ALLOWED, len(added), _MOST_ALLOWED):
+            yield nested(0, head, nested(_P_ALLOWED, *added[start : start + _MOST_ALLOWED]))
 
     def _id(self) -> int:
         """The family's number. Asking for it loads the module."""

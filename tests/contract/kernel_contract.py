@@ -7,7 +7,7 @@ and hands that do what a person at the box would do. No pytest here: the lab's g
 import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Protocol
 
 from appliance.config.addressing import class_table, plane_nexthop
@@ -275,6 +275,18 @@ async def check_peers_change_in_place(world: World) -> None:
     for allowed in (frozenset(list(peer.allowed_ips)[:1]), peer.allowed_ips):
         plan[key] = replace(peer, allowed_ips=allowed)
         await converge(world, plan)
+        assert await is_met(world, plan)
+
+
+async def check_a_peer_with_thousands_of_prefixes_is_in_force(world: World) -> None:
+    plan = dict(branch_plan(world))
+    key = Key(Kind.PEER, ("bl-1-1", ex.KEY_HQ))
+    peer = plan[key]
+    many = [ip_network(f"10.{n >> 8}.{n & 255}.0/24") for n in range(1500)]
+    many += [ip_network(f"fd00:0:0:{n:x}::/64") for n in range(1500)]
+    for allowed in (many, many[:200], many, many[1000:]):  # added, taken away, added in place
+        plan[key] = replace(peer, allowed_ips=peer.allowed_ips | frozenset(allowed))
+        assert await converge(world, plan)
         assert await is_met(world, plan)
 
 

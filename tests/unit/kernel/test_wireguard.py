@@ -1,6 +1,6 @@
 """Peers as generic netlink says them, without a kernel to hear it."""
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -20,7 +20,7 @@ PEER = WireguardPeer(
     25,
     digest(SHARED),
 )
-REMOVE, REPLACE_ALLOWED = 1, 2
+REMOVE, REPLACE_ALLOWED, UPDATE_ONLY = 1, 2, 4
 
 
 class Heard:
@@ -43,9 +43,12 @@ def said(monkeypatch):
     def say(*ops):
         assert speaker.apply(ops) is None
         found = []
-        for data in speaker._netlink.batches.pop():
-            ((_, _, _, payload),) = messages(data)
-            found.append(attributes(payload, 4))
+        for batch in speaker._netlink.batches:
+            assert sum(map(len, batch)) < 4 << 20  # the socket's buffer
+            for data in batch:
+                ((_, _, _, payload),) = messages(data)
+                found.append(attributes(payload, 4))
+        speaker._netlink.batches.clear()
         return found
 
     return say
@@ -101,6 +104,51 @@ def test_peers_of_one_device_travel_together_in_bounded_messages(said):
     assert sum(len(peers(d)) for d in found) == 601
     assert 2 < len(found) < 10
     assert all(len(d[8]) < 65_500 for d in found)
+
+
+def prefixes(count):
+    half = count // 2
+    return frozenset(
+        [ip_network(f"10.{n >> 8}.{n & 255}.0/24") for n in range(half)]
+        + [ip_network(f"fd00:0:0:{n:x}::/64") for n in range(count - half)]
+    )
+
+
+def as_the_kernel_joins(found):
+    """Peers by key; a later element adds its allowed addresses to the first one."""
+    joined = {}
+    for _, data in (element for device in found for element in elements(device[8])):
+        name, peer = wireguard._decode_peer(data)
+        seen = attributes(data)
+        if name in joined:
+            assert set(seen) == {1, 3, 9}
+            assert seen[3] == UPDATE_ONLY.to_bytes(4, "little")
+            peer = wireguard._joined(joined[name], peer)
+        joined[name] = peer
+    return joined
+
+
+@pytest.mark.parametrize(
+    ("count", "each"),
+    [(1, 999), (1, 1000), (1, 1001), (1, 3000), (2, 1200), (3, 20_000), (5, 30_000)],
+)
+def test_however_many_prefixes_a_peer_has_each_message_is_bounded(said, count, each):
+    whole = replace(PEER, allowed_ips=prefixes(each))
+    keys = [b64encode(bytes([n] * 32)).decode() for n in range(count)]
+    found = said(*(Add(Key(Kind.PEER, ("bl-1-1", name)), whole) for name in keys))
+    assert all(len(device[8]) <= 48_000 for device in found)
+    assert as_the_kernel_joins(found) == dict.fromkeys(keys, whole)
+
+
+@pytest.mark.parametrize(("before", "flags"), [(10, None), (4000, REPLACE_ALLOWED)])
+def test_only_the_first_piece_of_a_change_replaces(said, before, flags):
+    few, whole = (replace(PEER, allowed_ips=prefixes(n)) for n in (before, 3000))
+    found = [peer for device in said(Change(key(), few, whole)) for peer in peers(device)]
+    assert [p.get(3) and int.from_bytes(p[3], "little") for p in found] == [
+        flags,
+        UPDATE_ONLY,
+        UPDATE_ONLY,
+    ]
 
 
 def test_a_device_gets_its_key_port_and_mark(said):
