@@ -39,6 +39,10 @@ def test_a_path_whose_uplink_is_detached_is_down_whatever_answered_last() -> Non
     """A hub looks at its sites a slice at a time: the last ones' paths are up for a while yet."""
     box = Box(intent(peers=[peer(f"s{n}", n + 2) for n in range(40)] + [peer("hq", 1000)]))
     box.wait(3.0)
+    before = box.state
     box.tell(UplinkChanged(facts(1, carrier=False)))
     assert box.path(PATH).liveness is Liveness.UP
     assert _words(box) == ("down", "down")
+    names = report.Names(box.state.intent)
+    told = report.changed_paths(before, box.state, names, Moment(box.now, 0.0), 1420)
+    assert {row.path: row.state for row in told if row}[PATH] == "down"
