@@ -17,15 +17,16 @@ from appliance.kernel.process import ProcessError, run
 from appliance.plan.plan import Delete, Filter, Key, Kind, Op
 
 DRIFTED = Filter("drifted")
-_FAMILIES = ("inet", "netdev")
+_FAMILIES = {"inet": 1, "netdev": 5}  # NFPROTO_*
 _SEAL = "seal"
 _LOAD_TIMEOUT_S = 60.0  # a hub's counters are thousands of objects
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_GET_TABLE = _SUBSYSTEM | 1
 _GET_GENERATION, _GET_OBJECT = _SUBSYSTEM | 16, _SUBSYSTEM | 19
 _MESSAGE = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
-_NETDEV = 5  # NFPROTO_NETDEV
 _GENERATION_ID = 1
+_TABLE_NAME = 1
 _OBJECT_TABLE, _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA = 1, 2, 3, 4
 _COUNTER = struct.pack(">I", 1)  # NFT_OBJECT_COUNTER
 _COUNTER_PACKETS = 2
@@ -48,7 +49,7 @@ class Nftables:
             return dict(self._seen[1])
         found: dict[Key, Filter] = {}
         for family in _FAMILIES:
-            listing = await _listing(family)
+            listing = await _listing(family) if self._exists(family) else None
             if listing is not None:
                 found[Key(Kind.FILTER, (family, NFT_TABLE))] = _observed(listing)
         self._seen = (generation, found)
@@ -59,6 +60,7 @@ class Nftables:
         family, name = str(op.key.ident[0]), str(op.key.ident[1])
         # Naming the table first makes deleting it right whether or not it is there.
         script = f"table {family} {name}\ndelete table {family} {name}\n"
+        before = self._generation()
         if isinstance(op, Delete) or not isinstance(op.item, Filter):
             await _nft(op, script)
             return
@@ -68,6 +70,10 @@ class Nftables:
             raise KernelError(op, errno.ENOENT, "somebody removed the table while it was loaded")
         words = f"{op.item.digest} {_digest(listing)}"
         await _nft(op, f'add set {family} {name} {_SEAL} {{ type mark; comment "{words}"; }}\n')
+        if self._seen is not None and self._seen[0] == before:
+            # Two changes were made, the load and the seal. When there was no other, this is known:
+            # to list a hub's table once more would take a second.
+            self._seen = (before + 2, {**self._seen[1], op.key: Filter(op.item.digest)})
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
         """Packets of each named counter of `netdev branchline`, None where there is none."""
@@ -75,6 +81,12 @@ class Nftables:
             return ()
         answers = self._netlink.ask([_counter_request(name) for name in names])
         return tuple(None if code else _packets(payload) for payload, code in answers)
+
+    def _exists(self, family: str) -> bool:
+        name = attribute(_TABLE_NAME, NFT_TABLE.encode() + b"\0")
+        request = message(_GET_TABLE, 0, _MESSAGE.pack(_FAMILIES[family], 0, 0) + name)
+        ((_, code),) = self._netlink.ask([request])
+        return code == 0
 
     def _generation(self) -> int:
         """A number that grows with every change of any table in this network namespace."""
@@ -90,7 +102,7 @@ def _counter_request(name: str) -> bytes:
     return message(
         _GET_OBJECT,
         0,
-        _MESSAGE.pack(_NETDEV, 0, 0)
+        _MESSAGE.pack(_FAMILIES["netdev"], 0, 0)
         + attribute(_OBJECT_TABLE, NFT_TABLE.encode() + b"\0")
         + attribute(_OBJECT_NAME, name.encode() + b"\0")
         + attribute(_OBJECT_TYPE, _COUNTER),
