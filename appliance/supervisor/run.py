@@ -6,7 +6,6 @@ a box without local access.
 """
 
 import asyncio
-import gc
 import hashlib
 import logging
 import os
@@ -47,9 +46,6 @@ log = logging.getLogger(__name__)
 LAST_GOOD = "last-good.yaml"
 RUN = "run"  # what lives as long as the boot: leases, process records
 FAILED = 1
-# Between two looks for cyclic garbage, of which we make little: a hub's plan is a hundred thousand
-# objects, and to go through all that live again and again costs its start a tenth.
-GARBAGE_OBJECTS = 50_000
 
 
 def run(config: Path, state: Path) -> int:
@@ -58,7 +54,6 @@ def run(config: Path, state: Path) -> int:
     `state` holds the key, the recordings and the API's socket. What went wrong and what to do
     about it is printed on standard error.
     """
-    gc.set_threshold(GARBAGE_OBJECTS)
     try:
         state.mkdir(mode=0o750, parents=True, exist_ok=True)
         return asyncio.run(_run(config, state))
