@@ -9,16 +9,16 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from appliance.config.intent import Intent, Interface
+from appliance.config.intent import Intent
 from appliance.contract.ids import SiteName, Slot
 from appliance.core.events import UplinkFacts
 from appliance.core.steering import Steering
 from appliance.plan.counters import COUNTERS_KEY, render_counters
 from appliance.plan.filter import FILTER_KEY, render_filter
-from appliance.plan.overlay import overlay_items
+from appliance.plan.overlay import Attachment, overlay_items
 from appliance.plan.plan import Item, Key, Plan
 from appliance.plan.steer import Steerer
-from appliance.plan.underlay import backstop_items, underlay_items, uplink_addresses
+from appliance.plan.underlay import attachments, backstop_items, underlay_items
 
 _NOBODY: Mapping[SiteName, str] = MappingProxyType({})
 
@@ -40,8 +40,8 @@ def compile_plan(
     one without a device.
     """
     this = _ThisIntent(intent)
-    addresses = tuple(uplink_addresses(intent, facts).items())
-    plan: dict[Key, Item] = dict(_overlay(this, addresses, public_key, tuple(preshared.items())))
+    attached = tuple(attachments(intent, facts).items())
+    plan: dict[Key, Item] = dict(_overlay(this, attached, public_key, tuple(preshared.items())))
     plan.update(_intended(this, frozenset(absent)))
     plan.update(underlay_items(intent, facts, absent))
     plan.update(_steerer(this).items(steering))
@@ -66,11 +66,11 @@ class _ThisIntent:
 @lru_cache(maxsize=2)
 def _overlay(
     this: _ThisIntent,
-    addresses: tuple[tuple[Slot, tuple[Interface, ...]], ...],
+    attached: tuple[tuple[Slot, Attachment], ...],
     public_key: str,
     preshared: tuple[tuple[SiteName, str], ...],
 ) -> Mapping[Key, Item]:
-    return overlay_items(this.intent, dict(addresses), public_key, dict(preshared))
+    return overlay_items(this.intent, dict(attached), public_key, dict(preshared))
 
 
 @lru_cache(maxsize=2)

@@ -7,6 +7,7 @@ what: that is steering.
 from collections.abc import Mapping
 from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_network
+from typing import NamedTuple
 
 from appliance.config.addressing import (
     DEVICE_PREFIX,
@@ -48,13 +49,23 @@ _TRANSLATED = tuple(
 )  # RFC 1918, RFC 6598, RFC 4193: somebody translates these before they reach the internet
 
 
+class Attachment(NamedTuple):
+    """What an uplink has to reach endpoints with. Which gateways they are is no matter here."""
+
+    addresses: tuple[Interface, ...] = ()
+    gateway_families: frozenset[int] = frozenset()  # 4, 6
+
+
+NOT_ATTACHED = Attachment()
+
+
 def overlay_items(
     intent: Intent,
-    addresses: Mapping[Slot, tuple[Interface, ...]],
+    attachments: Mapping[Slot, Attachment],
     public_key: str,
     preshared: Mapping[SiteName, str],
 ) -> dict[Key, Item]:
-    """Everything of a plan that makes the planes. `addresses` are those of each uplink."""
+    """Everything of a plan that makes the planes."""
     found: dict[Key, Item] = {}
     own = management_address(intent.overlay, intent.site_id)
     found[Key(Kind.DEVICE, (MANAGEMENT_DEVICE,))] = Device("dummy", MANAGEMENT_MTU)
@@ -62,7 +73,7 @@ def overlay_items(
     allowed = {p.name: _behind(intent.overlay, p) for p in intent.peers}
     for plane in planes(intent):
         found.update(_device(intent, plane, public_key))
-        far = partial(_peer, intent, plane, addresses.get(plane.local, ()))
+        far = partial(_peer, intent, plane, attachments.get(plane.local, NOT_ATTACHED))
         for peer in intent.peers:
             if any(u.slot == plane.remote for u in peer.uplinks):
                 item = far(peer, allowed[peer.name], preshared.get(peer.name))
@@ -118,7 +129,7 @@ def _behind(overlay: IPv6Network, peer: Peer) -> frozenset[Network]:
 def _peer(
     intent: Intent,
     plane: Plane,
-    addresses: tuple[Interface, ...],
+    attachment: Attachment,
     peer: Peer,
     behind: frozenset[Network],
     preshared: str | None,
@@ -126,24 +137,31 @@ def _peer(
     far = mirrored(plane)
     probe = IPv6Network((probe_address(intent.overlay, far, peer.site_id), 128))
     endpoints = next(u.endpoints for u in peer.uplinks if u.slot == plane.remote)
-    chosen = _endpoint(addresses, endpoints)
+    chosen = _endpoint(attachment, endpoints)
     return WireguardPeer(
         endpoint=(chosen, listen_port(intent.listen_port_base, far)) if chosen else None,
         allowed_ips=behind | {probe},
-        keepalive_s=KEEPALIVE_S if chosen and _is_translated(addresses, chosen) else 0,
+        keepalive_s=KEEPALIVE_S if chosen and _is_translated(attachment.addresses, chosen) else 0,
         preshared=preshared,
     )
 
 
-def _endpoint(own: tuple[Interface, ...], endpoints: tuple[Address, ...]) -> Address | None:
+def _endpoint(own: Attachment, endpoints: tuple[Address, ...]) -> Address | None:
     """IPv4 when both ends have it, else IPv6 when both have that, else None: the peer calls us.
+
+    To have a family is to have an address and, unless the endpoint is on-link, a gateway of it: a
+    modem's management network leads nowhere.
 
     IPv4 first, because its path MTU is at least that of IPv6 and 20 octets more of it are payload.
     """
     for version in (4, 6):
-        if any(i.version == version for i in own):
+        networks = [i.network for i in own.addresses if i.version == version]
+        if networks:
+            has_gateway = version in own.gateway_families
             for endpoint in endpoints:
-                if endpoint.version == version:
+                if endpoint.version == version and (
+                    has_gateway or any(endpoint in network for network in networks)
+                ):
                     return endpoint
     return None
 

@@ -20,7 +20,7 @@ from appliance.config.addressing import (
 from appliance.config.intent import Address, Intent, Interface, Method, Mode, Uplink
 from appliance.contract.ids import Slot
 from appliance.core.events import UplinkFacts
-from appliance.plan.overlay import MAIN_TABLE, address
+from appliance.plan.overlay import MAIN_TABLE, Attachment, address
 from appliance.plan.plan import Item, Key, Kind, Link, Route, Rule, Sysctl
 from appliance.plan.steer import FAMILIES, METRIC, UNREACHABLE, site_prefixes
 
@@ -41,6 +41,18 @@ def uplink_addresses(
         else facts.get(u.slot, UplinkFacts(u.slot)).addresses
         for u in intent.uplinks
     }
+
+
+def attachments(intent: Intent, facts: Mapping[Slot, UplinkFacts]) -> dict[Slot, Attachment]:
+    """What each uplink has to reach endpoints with. The same until a family comes or goes."""
+    found: dict[Slot, Attachment] = {}
+    addresses = uplink_addresses(intent, facts)
+    for uplink in intent.uplinks:
+        slot = uplink.slot
+        leased = facts.get(slot, UplinkFacts(slot)).gateways
+        gateways = uplink.gateways if uplink.method is Method.STATIC else leased
+        found[slot] = Attachment(addresses[slot], frozenset(g.version for g in gateways))
+    return found
 
 
 def underlay_items(

@@ -33,9 +33,10 @@ def peer_of(plan, device, key=ex.KEY_HQ):
     return plan[Key(Kind.PEER, (device, key))]
 
 
-def with_addresses(slot, *addresses):
+def with_addresses(slot, *addresses, gateways=("100.64.0.1", "fe80::1")):
     own = tuple(ip_interface(a) for a in addresses)
-    return {**ex.BRANCH_FACTS, Slot(slot): UplinkFacts(Slot(slot), True, True, own)}
+    via = tuple(ip_address(g) for g in gateways)
+    return {**ex.BRANCH_FACTS, Slot(slot): UplinkFacts(Slot(slot), True, True, own, via)}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,49 @@ def test_endpoint_family_and_keepalive_follow_the_uplinks_address(own, endpoint,
     port = ex.BRANCH.listen_port_base + 16 * 1 + 2  # the far end's plane is (1, 2)
     assert peer.endpoint == ((ip_address(endpoint), port) if endpoint else None)
     assert peer.keepalive_s == keepalive_s
+
+
+MODEM = "192.168.100.2/24"  # the management address of an LTE modem, without a gateway
+GLOBAL = "2001:db8:7::9/64"
+
+
+@pytest.mark.parametrize(
+    ("own", "gateways", "endpoint", "keepalive_s"),
+    [
+        ((MODEM, GLOBAL), ("fe80::1",), "2001:db8:f::1", 0),
+        ((MODEM, "fd00::9/64"), ("fe80::1",), "2001:db8:f::1", 25),
+        ((MODEM, GLOBAL), ("192.168.100.1", "fe80::1"), "198.51.100.1", 25),
+        ((MODEM, GLOBAL), (), None, 0),
+        ((GLOBAL,), ("192.168.100.1",), None, 0),
+        (("198.51.100.9/24", GLOBAL), ("fe80::1",), "198.51.100.1", 0),
+        (("2001:db8:f::9/64",), (), "2001:db8:f::1", 0),
+    ],
+)
+def test_a_family_counts_with_a_gateway_or_an_endpoint_on_link(
+    own, gateways, endpoint, keepalive_s
+):
+    peer = peer_of(plan_of(facts=with_addresses(2, *own, gateways=gateways)), "bl-2-1")
+    assert (str(peer.endpoint[0]) if peer.endpoint else None) == endpoint
+    assert peer.keepalive_s == keepalive_s
+
+
+def test_the_endpoint_follows_a_gateway_that_comes_later():
+    """Of the same intent and the same addresses: what is remembered must not be used."""
+    for gateways, endpoint in (
+        (("fe80::1",), "2001:db8:f::1"),
+        (("192.168.100.1", "fe80::1"), "198.51.100.1"),
+        (("fe80::1",), "2001:db8:f::1"),
+    ):
+        facts = with_addresses(2, MODEM, GLOBAL, gateways=gateways)
+        assert str(peer_of(plan_of(facts=facts), "bl-2-1").endpoint[0]) == endpoint
+
+
+def test_another_gateway_of_the_same_family_makes_no_peer_anew():
+    first, second = (
+        peer_of(plan_of(facts=with_addresses(2, GLOBAL, gateways=(g,))), "bl-2-1")
+        for g in ("fe80::1", "fe80::2")
+    )
+    assert first is second
 
 
 def test_a_peer_without_an_uplink_is_not_on_its_planes():
