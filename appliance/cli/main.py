@@ -22,7 +22,8 @@ DEFAULT_STATE_DIR = Path("/var/lib/branchline")
 DEFAULT_CONFIG = Path("/etc/branchline/config.yaml")
 REFUSED, UNREACHABLE = 1, 3
 # Between two looks for cyclic garbage, of which the supervisor makes little: its code and a hub's
-# plan are hundreds of thousands of objects, and to go through all that live costs its start a tenth.
+# plan are hundreds of thousands of objects, and going through them again and again is a tenth of
+# its start.
 GARBAGE_OBJECTS = 50_000
 
 P = ParamSpec("P")
