@@ -101,6 +101,7 @@ class Uplinks:
         self._addresses: dict[int, tuple[LinkAddress, ...]] = {}
         self._leases: dict[str, LeaseFacts] = {}
         self._clients: dict[str, DhcpClient] = {}
+        self._kept: set[str] = set()  # devices of earlier configurations, which may come back
         self._told: dict[Slot, UplinkFacts] = {}
         self._is_synced = False
         self._timer: asyncio.TimerHandle | None = None
@@ -130,7 +131,11 @@ class Uplinks:
         self._update()
 
     def reconfigure(self, uplinks: Sequence[Uplink]) -> None:
-        """Another configuration is in force. What it does not name is given up."""
+        """Follow another configuration. Leases that it does not name stay until `release_others`.
+
+        It may still be refused, and the one before needs its leases then.
+        """
+        self._kept |= {uplink.device for uplink in self._uplinks}
         before = {(uplink.slot, uplink.device) for uplink in self._uplinks}
         self._uplinks = tuple(uplinks)
         # Of another device everything is news, even if it looks just like the one before.
@@ -138,6 +143,12 @@ class Uplinks:
         self._told = {slot: facts for slot, facts in self._told.items() if slot in same}
         self._reconfigured.set()
         self._read_leases()
+
+    def release_others(self) -> None:
+        """The configuration is in force: give up the leases that it does not name."""
+        if self._kept:
+            self._kept.clear()
+            self._reconfigured.set()
 
     # -- the rim --------------------------------------------------------------------------------
 
@@ -153,7 +164,8 @@ class Uplinks:
                 while True:
                     self._reconfigured.clear()
                     wanted = {u.device for u in self._uplinks if u.method is Method.DHCP}
-                    for device in (served_devices(self._directory) | set(tasks)) - wanted:
+                    served = served_devices(self._directory) | set(tasks)
+                    for device in served - wanted - self._kept:
                         if device in tasks:
                             tasks.pop(device).cancel()
                             del self._clients[device]

@@ -184,6 +184,7 @@ class Box:
         self.uplinks.reconfigure(settings.intent.uplinks)
         self._read_facts()
         await self.reconciler.reconcile()
+        self.uplinks.release_others()
         self._use_probe_key()
         self.tunnels.follow(settings.intent)
         self._restart_targets()
@@ -304,12 +305,15 @@ class Box:
         retry_s = RETRY_FIRST_S
         while True:
             wait_s = AUDIT_S
+            settings = self.settings
             try:
                 await self.reconciler.reconcile()
                 if self._dirty.is_set():
                     continue  # a new address wants its routes before anybody probes through them
                 retry_s = RETRY_FIRST_S
                 self.warnings.warn("plan-not-in-force", "kernel", "critical", None)
+                if self.settings is settings:  # or it may be the plan before a change
+                    self.uplinks.release_others()
                 self._use_probe_key()
                 self.tunnels.follow(self.settings.intent)
                 self.in_force.set()

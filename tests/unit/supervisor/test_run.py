@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from base64 import b64encode
+from collections.abc import Collection
 from ipaddress import IPv6Address
 from pathlib import Path
 from socket import if_nametoindex
@@ -16,8 +17,10 @@ from appliance.config.errors import ConfigError
 from appliance.contract.codec import decode
 from appliance.contract.ids import PathId, Plane, SiteName, Slot
 from appliance.contract.status import Change, WarningStatus
+from appliance.plan.plan import Key, Observed
 from appliance.probing.paths import Measured
 from appliance.probing.sockets import endpoint, pktinfo
+from appliance.services import uplinks
 from appliance.stamp.sender import SessionSender
 from tests.unit.supervisor.living import StubbornKernel, codes, life, running, until, write
 
@@ -104,6 +107,81 @@ async def test_what_the_kernel_refuses_is_taken_back(
         await until(lambda: lived._source.config is not config)  # it was refused again
         assert kernel.owned == held
         assert not task.done()
+
+
+LTE = "  - {name: lte, device: nowhere1, address: dhcp}\n"
+
+
+def _write_lte(folder: Path) -> None:
+    path = write(folder)
+    path.write_text(path.read_text().replace("peers:\n", f"{LTE}peers:\n"))
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices whose leases were given back."""
+    found: list[str] = []
+
+    async def note(device: str, _directory: Path) -> None:
+        found.append(device)
+
+    monkeypatch.setattr(uplinks, "release", note)
+    return found
+
+
+async def test_a_lease_is_given_back_once_the_plan_without_it_is_in_force(
+    tmp_path: Path, kernel: StubbornKernel, released: list[str]
+) -> None:
+    _write_lte(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        write(tmp_path)
+        held = asyncio.Event()
+        observe = kernel.observe
+
+        async def slowly(wanted: Collection[Key]) -> Observed:
+            await held.wait()
+            return await observe(wanted)
+
+        kernel.observe = slowly  # type: ignore[method-assign]
+        reloading = asyncio.create_task(lived.reload())
+        await until(lambda: len(lived._box.settings.intent.uplinks) == 1)
+        await _rest()
+        assert released == []
+        held.set()
+        await reloading
+        await until(lambda: bool(released))
+        assert released == ["nowhere1"]
+
+
+@pytest.mark.parametrize("is_blind", [False, True])
+async def test_a_refused_configuration_gives_no_lease_back(
+    tmp_path: Path, kernel: StubbornKernel, released: list[str], is_blind: bool
+) -> None:
+    """Nor while going back is tried: the old configuration needs it."""
+    _write_lte(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        write(tmp_path, "192.0.2.128/25")
+        kernel.refused, kernel.is_blind = ("192.0.2.128/25",), is_blind
+        with pytest.raises(ConfigError, match="kernel does not hold the plan"):
+            await lived.reload()
+        await _rest()
+        assert released == []
+        kernel.refused, kernel.is_blind = (), False
+        await until(lambda: not lived._box.uplinks._kept)  # the old one is in force again
+        await _rest()
+        assert released == []
+        write(tmp_path)
+        await lived.reload()
+        await until(lambda: bool(released))
+        assert released == ["nowhere1"]
+
+
+async def _rest() -> None:
+    """Let everything run that is ready to."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("is_blind", [False, True])
