@@ -40,6 +40,7 @@ class StubbornKernel(FakeKernel):
         self.is_blind = False
 
     async def observe(self, wanted: Collection[Key]) -> Observed:
+        await asyncio.sleep(0)  # others run meanwhile, as with the real one
         if self.is_blind:
             raise KernelError(None, errno.ENOBUFS)
         return await super().observe(wanted)
