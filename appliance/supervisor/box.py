@@ -314,9 +314,10 @@ class Box:
                 self.warnings.warn("plan-not-in-force", "kernel", "critical", None)
                 if self.settings is settings:  # or it may be the plan before a change
                     self.uplinks.release_others()
+                self.in_force.set()
+                await asyncio.sleep(0)  # it is told before a hub's thousands of sessions are opened
                 self._use_probe_key()
                 self.tunnels.follow(self.settings.intent)
-                self.in_force.set()
             except NotInForceError as error:
                 log.error("the plan is not in force", extra={"error": str(error)})
                 text = f"what the kernel does is not what was decided: {error}"

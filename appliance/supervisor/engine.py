@@ -169,7 +169,7 @@ class Engine:
             log.log(level, text, extra=extra)
         elif not self._is_over:
             self._is_over = True
-            log.warning("more than the log takes", extra={"see": "branchline history; branchline status"})
+            log.warning("more than the log takes", extra={"see": "branchline history, status"})
 
     def _arm(self) -> None:
         at = next_deadline(self.state)

@@ -111,8 +111,8 @@ class Reconciler:
             else:
                 await self._kernel.apply(batch)
             applied += len(batch)
-            for op in batch:
-                self.ops[op.key.kind.name.lower()] += 1
+            for kind, each in groupby(batch, lambda op: op.key.kind):
+                self.ops[kind.name.lower()] += sum(1 for _ in each)
             log_ops(batch)
             if part is Kind.ADDRESS and await self._on_addressed():
                 return applied

@@ -17,7 +17,7 @@ from lab.monitor import KernelMonitor, Notice
 from lab.topology import Lab, Site
 
 FIBRE, DSL = Line(delay_ms=10), Line(delay_ms=20)
-VOICE_TABLE = 0xB1000000 + 0x100 + 1  # of the first class, as docs/ARCHITECTURE.md numbers them
+VOICE_TABLE = 0xB1000000 + 0x100 + 1  # of the first class (appliance/config/addressing.py)
 
 
 def two_uplinks(lab: Lab, name: str, *, fibre: Line = FIBRE, dsl: Line = DSL) -> Site:
