@@ -65,12 +65,15 @@ class Service:
         directory: Path,
         jitter: Callable[[], float],
         is_hung: Callable[[int], bool] = lambda _pid: False,
+        tell: Callable[[str | None], None] = lambda _trouble: None,
     ) -> None:
+        """`tell` takes why the program cannot be started, and None when it could."""
         self._program = program
         self._record = directory / f"{program.name}.child"
         self._fifo = directory / f"{program.name}.out"
         self._jitter = jitter
         self._is_hung = is_hung
+        self._tell = tell
 
     async def run(self) -> None:
         """Keep it running, for ever."""
@@ -85,7 +88,9 @@ class Service:
                         "program cannot be started",
                         extra={"program": self._program.name, "error": str(error)},
                     )
+                    self._tell(f"{self._program.argv[0]} cannot be started: {error.strerror}")
                 else:
+                    self._tell(None)
                     await self._watch(child)
                 if clock.monotonic() - began >= STEADY_S:
                     pause_s = LEAST_PAUSE_S

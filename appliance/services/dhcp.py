@@ -63,7 +63,15 @@ slaac hwaddr
 class DhcpClient:
     """dhcpcd on one device, whenever that device is there. Files go to `directory`."""
 
-    def __init__(self, device: str, directory: Path, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        device: str,
+        directory: Path,
+        jitter: Callable[[], float],
+        tell: Callable[[str | None], None] = lambda _trouble: None,
+    ) -> None:
+        """`tell` takes what keeps the client from running, and None when it runs."""
+        self._tell = tell
         self._device = device
         self._directory = directory
         self._jitter = jitter
@@ -90,6 +98,7 @@ class DhcpClient:
                     "DHCP client cannot be configured",
                     extra={"device": self._device, "error": str(error)},
                 )
+                self._tell(f"its configuration cannot be written: {error.strerror}")
                 await asyncio.sleep(RETRY_S)
                 continue
             running = asyncio.ensure_future(service.run())
@@ -115,7 +124,7 @@ class DhcpClient:
         argv = ("dhcpcd", "-B", "--script", str(HOOK), "-f", str(file), self._device)
         identity = hashlib.sha256(repr((argv, text, index)).encode()).hexdigest()
         program = Program(f"dhcp-{self._device}", argv, identity)
-        return Service(program, self._directory, self._jitter, self._is_hung)
+        return Service(program, self._directory, self._jitter, self._is_hung, self._tell)
 
     def _is_hung(self, pid: int) -> bool:
         """A living dhcpcd withdraws what runs out; one that does not is not living."""

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -83,7 +84,8 @@ class Uplinks:
     """Keeps the facts of all uplinks and emits each change. Call from one event loop.
 
     `directory` is the run directory, which must survive the supervisor and not the boot. `jitter`
-    yields numbers in 0..1. Nothing is emitted before the first `resync`.
+    yields numbers in 0..1. `warn` takes a device and what keeps its DHCP client from working, or
+    None. Nothing is emitted before the first `resync`.
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class Uplinks:
         directory: Path,
         emit: Callable[[UplinkChanged], None],
         jitter: Callable[[], float],
+        warn: Callable[[str, str | None], None] = lambda _device, _trouble: None,
     ) -> None:
+        self._warn = warn
         self._uplinks = tuple(uplinks)
         self._directory = directory
         self._emit = emit
@@ -156,7 +160,7 @@ class Uplinks:
         """Run a DHCP client for each uplink that wants one. Cancelling leaves them all running."""
         fault = hook_fault()
         if fault is not None:
-            log.error("leases will not be seen", extra={"error": fault})
+            self._warn("hook", f"leases will not be seen: {fault}")
         with watching(leases_directory(self._directory), self._read_leases):
             self._read_leases()
             async with asyncio.TaskGroup() as group:
@@ -170,8 +174,11 @@ class Uplinks:
                             tasks.pop(device).cancel()
                             del self._clients[device]
                         await release(device, self._directory)
+                        self._warn(device, None)
                     for device in sorted(wanted - set(tasks)):
-                        client = DhcpClient(device, self._directory, self._jitter)
+                        client = DhcpClient(
+                            device, self._directory, self._jitter, partial(self._warn, device)
+                        )
                         self._clients[device] = client
                         tasks[device] = group.create_task(client.run(), name=f"dhcp {device}")
                     self._update()

@@ -100,7 +100,9 @@ class Box:
             on_drift=self.wake,
         )
         self.engine.listeners.append(self._follow)
-        self.uplinks = Uplinks(settings.intent.uplinks, directory, self._happened, self.jitter)
+        self.uplinks = Uplinks(
+            settings.intent.uplinks, directory, self._happened, self.jitter, self._dhcp
+        )
         self.health: dict[Slot, UplinkHealth] = {}
         self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
         self.warnings = Warnings()
@@ -194,6 +196,11 @@ class Box:
             log.error("probes are not answered", extra={"error": trouble})
             trouble = f"the probes of other sites are not answered: {trouble}"
         self.warnings.warn("probes-unanswered", "reflector", "critical", trouble)
+
+    def _dhcp(self, device: str, trouble: str | None) -> None:
+        if trouble is not None:
+            trouble = f"DHCP on {device}: {trouble}"
+        self.warnings.warn("dhcp-client", device, "warning", trouble)
 
     def _use_probe_key(self) -> None:
         if self._probe_key != self.settings.probe_key:

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 LAST_GOOD = "last-good.yaml"
 RUN = "run"  # what lives as long as the boot: leases, process records
 FAILED = 1
+# What is told in a sentence. Anything else is a fault of our own and leaves a traceback.
+EXPLAINED = (AlreadyRunningError, KeyFileError, ConfigError, KernelError, OSError)
 
 
 def run(config: Path, state: Path) -> int:
@@ -57,9 +59,24 @@ def run(config: Path, state: Path) -> int:
     try:
         state.mkdir(mode=0o750, parents=True, exist_ok=True)
         return asyncio.run(_run(config, state))
-    except (AlreadyRunningError, KeyFileError, ConfigError, KernelError, OSError) as error:
+    except EXPLAINED as error:
         print(f"branchline: {error}", file=sys.stderr)
         return FAILED
+    except ExceptionGroup as group:  # out of what goes on side by side
+        explained, rest = group.split(EXPLAINED)
+        if explained is None or rest is not None:
+            raise
+        for each in _each(explained):
+            print(f"branchline: {each}", file=sys.stderr)
+        return FAILED
+
+
+def _each(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _each(each)
+        else:
+            yield each
 
 
 async def _run(config: Path, state: Path) -> int:

@@ -72,10 +72,18 @@ async def test_what_ends_is_started_again_with_growing_pauses(tmp_path: Path) ->
 async def test_a_program_that_is_not_there_is_tried_again(
     tmp_path: Path, quick: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    absent = Service(Program("p", ("no-such-program",), "1"), tmp_path, lambda: 0.0)
+    told: list[str | None] = []
+    absent = Service(
+        Program("p", ("no-such-program",), "1"), tmp_path, lambda: 0.0, tell=told.append
+    )
     async with running(absent):
         tries = "program cannot be started"
         await until(lambda: caplog.text.count(tries) >= 3, "three tries")
+    assert set(told) == {"no-such-program cannot be started: No such file or directory"}
+    there = service(tmp_path, "exec sleep 100", tell=told.append)
+    async with running(there):
+        await until(lambda: told[-1] is None, "a start")
+    await there.end()
 
 
 @pytest.mark.usefixtures("quick")
