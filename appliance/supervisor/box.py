@@ -181,7 +181,7 @@ class Box:
         back to the settings before.
         """
         self.settings = settings
-        self.reconciler.is_in_force = False  # moves wait for the plan they belong to
+        self.reconciler.want_another()  # moves wait for the plan they belong to
         self.engine.handle(IntentChanged(settings.intent))
         self.uplinks.reconfigure(settings.intent.uplinks)
         self._read_facts()

@@ -66,8 +66,14 @@ class Reconciler:
         self._on_addressed = on_addressed
         self._lock = asyncio.Lock()
         self.is_in_force = False
+        self._wanted = 0  # grows when another plan is wanted
         self.ops: Counter[str] = Counter()
         self.ops_failed = 0
+
+    def want_another(self) -> None:
+        """Another plan is wanted: until it is in force, nothing is, whoever reconciles now."""
+        self.is_in_force = False
+        self._wanted += 1
 
     async def outstanding(self) -> tuple[Op, ...]:
         """What would have to be done now. Applies nothing. Raises KernelError."""
@@ -84,10 +90,10 @@ class Reconciler:
             ops: tuple[Op, ...] = ()
             error: KernelError | None = None
             for attempt in range(ATTEMPTS + 1):  # the last one only looks
-                steering = self._steering()
+                steering, wanted = self._steering(), self._wanted
                 try:
                     ops = await self.outstanding()
-                    if not ops:
+                    if not ops and wanted == self._wanted:
                         self.is_in_force = True
                         return applied
                     if attempt < ATTEMPTS:

@@ -1,0 +1,62 @@
+"""Whole plans come into force one after the other, and none for another."""
+
+from collections.abc import Collection
+from ipaddress import ip_interface
+
+from appliance.core.steering import Steering
+from appliance.kernel.fake import FakeKernel
+from appliance.plan.plan import DeviceAddress, Key, Kind, Observed, Plan, Sysctl
+from appliance.supervisor.reconciler import Reconciler
+
+FORWARDING = Key(Kind.FORWARDING, ("net/ipv4/ip_forward",))
+ADDRESS = Key(Kind.ADDRESS, ("eth0", "192.0.2.2/24"))
+ITEM = DeviceAddress(ip_interface("192.0.2.2/24"))
+
+
+class Watched(FakeKernel):
+    """Counts how often it is looked at; the first time, something else is wanted meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(devices=("lo", "eth0"))
+        self.looks = 0
+        self.reconciler: Reconciler | None = None
+
+    async def observe(self, wanted: Collection[Key]) -> Observed:
+        self.looks += 1
+        if self.looks == 1 and self.reconciler is not None:
+            self.reconciler.want_another()
+        return await super().observe(wanted)
+
+
+async def _nothing() -> bool:
+    return False
+
+
+async def test_a_plan_that_is_not_wanted_any_more_is_not_the_one_in_force() -> None:
+    kernel, steering = Watched(), Steering()
+    kernel.reconciler = Reconciler(kernel, dict, lambda: steering, _nothing)
+    assert await kernel.reconciler.reconcile() == 0
+    assert kernel.looks == 2
+    assert kernel.reconciler.is_in_force
+
+
+async def test_the_plan_is_made_anew_as_soon_as_addresses_made_it_another() -> None:
+    kernel, steering = Watched(), Steering()
+    plans: list[Plan] = [
+        {ADDRESS: ITEM, FORWARDING: Sysctl("1")},
+        {ADDRESS: ITEM, FORWARDING: Sysctl("2")},
+    ]
+    addressed = []
+
+    async def is_another() -> bool:
+        addressed.append(dict(kernel.owned))
+        return len(addressed) == 1
+
+    def compile_now() -> Plan:
+        return plans[min(len(addressed), 1)]
+
+    reconciler = Reconciler(kernel, compile_now, lambda: steering, is_another)
+    await reconciler.reconcile()
+    assert len(addressed) == 1
+    assert FORWARDING not in addressed[0]  # what comes later in the first plan was not applied
+    assert reconciler.ops == {"address": 1, "forwarding": 1}
