@@ -1,4 +1,4 @@
-"""Facts about devices, as the kernel knows them: carrier, addresses, advertised routers.
+"""Facts about devices, as the kernel knows them: carrier and addresses.
 
 Read whole and anew whenever a notice says that something changed: a few system calls, and nothing
 to get out of step.
@@ -8,9 +8,8 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address
 
-from appliance.config.intent import Address, Interface
+from appliance.config.intent import Interface
 from appliance.kernel import listing
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.netlink import InterruptedDumpError, Netlink, attributes, collect
@@ -22,8 +21,6 @@ _UNUSABLE = 0x08 | 0x40  # IFA_F_DADFAILED, IFA_F_TENTATIVE
 # on, but only IPv6 chooses its source address by it (RFC 6724 rule 3).
 _DEPRECATED_V6 = 0x20
 _GLOBAL = 0
-_PROTOCOL_RA = 9
-_MAIN_TABLE = 254
 _U32 = struct.Struct("=I")
 
 
@@ -38,7 +35,6 @@ class DeviceFacts:
     addresses: tuple[
         Interface, ...
     ] = ()  # of global scope, that a new packet may have as its source
-    routers: tuple[Address, ...] = ()  # from router advertisements, when the kernel hears them
     ifindex: int = 0
 
 
@@ -68,9 +64,6 @@ class FactsReader:
         for name, interface in self._addresses(names):
             known = found[name]
             found[name] = replace(known, addresses=(*known.addresses, interface))
-        for name, router in self._routers(names):
-            known = found[name]
-            found[name] = replace(known, routers=(*known.routers, router))
         return found
 
     def _addresses(self, names: dict[int, str]) -> Iterator[tuple[str, Interface]]:
@@ -83,20 +76,6 @@ class FactsReader:
             if scope == _GLOBAL and not flags & unusable and index in names:
                 _, item, _ = listing.address(payload, names)
                 yield names[index], item.interface
-
-    def _routers(self, names: dict[int, str]) -> Iterator[tuple[str, Address]]:
-        request = rt.ROUTE_HEADER.pack(socket.AF_INET6, 0, 0, 0, 0, _PROTOCOL_RA, 0, 0, 0)
-        for payload in self._dump(rt.GETROUTE, request):
-            _, size, _, _, table, protocol, _, _, _ = rt.ROUTE_HEADER.unpack_from(payload)
-            found = attributes(payload, rt.ROUTE_HEADER.size)
-            if (size, table, protocol) == (
-                0,
-                _MAIN_TABLE,
-                _PROTOCOL_RA,
-            ) and rt.RTA_GATEWAY in found:
-                (index,) = _U32.unpack(found[rt.RTA_OIF])
-                if index in names:
-                    yield names[index], IPv6Address(found[rt.RTA_GATEWAY])
 
     def _dump(self, kind: int, request: bytes) -> list[bytes]:
         for attempt in range(_TRIES):

@@ -25,9 +25,6 @@ _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
 _GROUPS = (1, 5, 7, 8, 9, 11, 19, 32)
 _BUFFER = 8 << 20
 _READ = 1 << 16
-_MAIN_TABLE = 254
-_PROTOCOL_RA = 9
-_U32 = struct.Struct("=I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class AddressesChanged:
-    """Addresses or advertised routers of the device with this index changed."""
+    """Addresses of the device with this index changed."""
 
     ifindex: int
 
@@ -158,7 +155,8 @@ def _notice(kind: int, payload: bytes) -> Notice | None:
         case rt.NEWADDR | rt.DELADDR:
             return AddressesChanged(rt.ADDRESS_HEADER.unpack_from(payload)[4])
         case rt.NEWROUTE | rt.DELROUTE:
-            return _route_notice(payload)
+            if rt.ROUTE_HEADER.unpack_from(payload)[5] == ROUTE_PROTOCOL:
+                return ObjectsChanged(Kind.ROUTE)
         case rt.NEWNEXTHOP | rt.DELNEXTHOP:
             if rt.NEXTHOP_HEADER.unpack_from(payload)[2] == ROUTE_PROTOCOL:
                 return ObjectsChanged(Kind.NEXTHOP)
@@ -168,17 +166,6 @@ def _notice(kind: int, payload: bytes) -> Notice | None:
                 return ObjectsChanged(Kind.RULE)
         case _:
             pass
-    return None
-
-
-def _route_notice(payload: bytes) -> Notice | None:
-    _, size, _, _, table, protocol, _, _, _ = rt.ROUTE_HEADER.unpack_from(payload)
-    if protocol == ROUTE_PROTOCOL:
-        return ObjectsChanged(Kind.ROUTE)
-    if protocol == _PROTOCOL_RA and size == 0 and table == _MAIN_TABLE:
-        found = attributes(payload, rt.ROUTE_HEADER.size)
-        if rt.RTA_OIF in found:
-            return AddressesChanged(_U32.unpack(found[rt.RTA_OIF])[0])
     return None
 
 
