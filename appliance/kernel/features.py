@@ -33,7 +33,7 @@ class MissingFeature:
 
 
 def is_proven() -> bool:
-    """Does the kernel hold planes of ours? Then it need not be tried, and nothing is changed."""
+    """Does the kernel hold devices under our names? Then it can make them, and is not tried."""
     names = {name for _, name in socket.if_nameindex()} - {_DEVICE}
     return any(name.startswith(DEVICE_PREFIX) for name in names)
 

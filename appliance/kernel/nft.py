@@ -86,6 +86,8 @@ class Nftables:
         name = attribute(_TABLE_NAME, NFT_TABLE.encode() + b"\0")
         request = message(_GET_TABLE, 0, _MESSAGE.pack(_FAMILIES[family], 0, 0) + name)
         ((_, code),) = self._netlink.ask([request])
+        if code not in (0, errno.ENOENT):
+            raise KernelError(None, code, f"the table {family} {NFT_TABLE} cannot be asked for")
         return code == 0
 
     def _generation(self) -> int:

@@ -44,7 +44,7 @@ def uplink_addresses(
 
 
 def attachments(intent: Intent, facts: Mapping[Slot, UplinkFacts]) -> dict[Slot, Attachment]:
-    """What each uplink has to reach endpoints with. The same until a family comes or goes."""
+    """What each uplink has to reach endpoints with: another gateway of a family is the same."""
     found: dict[Slot, Attachment] = {}
     addresses = uplink_addresses(intent, facts)
     for uplink in intent.uplinks:

@@ -168,6 +168,7 @@ class PathProber:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = 0
         self._is_behind = False  # deadlines wait for packets to be read: we did run
+        self._stalled_ns = 0  # by how much we did not, of deadlines that are still to be judged
         self._samples: list[tuple[PathId, Sample]] = []
         self._uplink_answered_ns: dict[Slot, int] = {}  # send time of the latest answered probe
         self.sent = 0
@@ -253,11 +254,13 @@ class PathProber:
         now = self._now()
         late_ns = 0 if self._is_behind else now - self._armed_ns
         self._is_behind = False
-        stalled_ns = late_ns if late_ns >= STALL_NS else 0
-        if stalled_ns:
-            self._emit(LoopStalled(stalled_ns / 1e9))
+        if late_ns >= STALL_NS:
+            self._stalled_ns = late_ns
+            self._emit(LoopStalled(late_ns / 1e9))
         self._send_due(now)
-        self._check_deadlines(now + EARLY_NS, stalled_ns)
+        self._check_deadlines(now + EARLY_NS)
+        if not self._is_behind:
+            self._stalled_ns = 0
         if self._samples:
             samples, self._samples = tuple(self._samples), []
             self._emit(PathsSampled(samples))
@@ -474,7 +477,7 @@ class PathProber:
             heapq.heappush(self._deadlines, (deadline, self._tie, entry))
         entry.watch_ns = deadline
 
-    def _check_deadlines(self, now: int, stalled_ns: int) -> None:
+    def _check_deadlines(self, now: int) -> None:
         deadlines = self._deadlines
         has_drained = False
         while deadlines and deadlines[0][0] <= now:
@@ -491,7 +494,7 @@ class PathProber:
             if not (entry.session.is_awaiting or entry.padded_sizes):
                 entry.watch_ns = None  # all is well: of a slow pace, that is nearly always so
                 continue
-            self._judge(entry, now, stalled_ns)
+            self._judge(entry, now, self._stalled_ns)
             self._watch(entry)
 
     def _judge(self, entry: _Path, now: int, stalled_ns: int) -> None:

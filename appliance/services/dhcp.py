@@ -91,6 +91,10 @@ class DhcpClient:
             if self._index is None:
                 await self._changed.wait()
                 continue
+            if (fault := hook_fault()) is not None:
+                self._tell(f"no lease would be seen: {fault}")
+                await asyncio.sleep(RETRY_S)
+                continue
             try:
                 service = self._service(self._index)
             except OSError as error:

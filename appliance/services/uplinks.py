@@ -18,7 +18,6 @@ from appliance.contract.ids import Slot
 from appliance.core.events import UplinkChanged, UplinkFacts
 from appliance.services.dhcp import (
     DhcpClient,
-    hook_fault,
     leases_directory,
     read_leases,
     release,
@@ -158,9 +157,6 @@ class Uplinks:
 
     async def run(self) -> None:
         """Run a DHCP client for each uplink that wants one. Cancelling leaves them all running."""
-        fault = hook_fault()
-        if fault is not None:
-            self._warn("hook", f"leases will not be seen: {fault}")
         with watching(leases_directory(self._directory), self._read_leases):
             self._read_leases()
             async with asyncio.TaskGroup() as group:

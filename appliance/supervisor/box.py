@@ -190,6 +190,7 @@ class Box:
         self._use_probe_key()
         self.tunnels.follow(settings.intent)
         self._restart_targets()
+        self.wake()  # whoever waits for the first plan hears of this one, and its warning ends
 
     def _listening(self, trouble: str | None) -> None:
         if trouble is not None:
@@ -323,8 +324,9 @@ class Box:
                     self.uplinks.release_others()
                 self.in_force.set()
                 await asyncio.sleep(0)  # it is told before a hub's thousands of sessions are opened
-                self._use_probe_key()
-                self.tunnels.follow(self.settings.intent)
+                if self.settings is settings:
+                    self._use_probe_key()
+                    self.tunnels.follow(settings.intent)
             except NotInForceError as error:
                 log.error("the plan is not in force", extra={"error": str(error)})
                 text = f"what the kernel does is not what was decided: {error}"

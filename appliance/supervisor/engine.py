@@ -84,7 +84,7 @@ class Engine:
         self._on_drift = on_drift
         self._steerer: Steerer | None = None
         self._logged = Budget(LOGGED_PER_S)
-        self._is_over = False  # the log leaves some out
+        self._quiet_until = 0.0  # the log leaves out what comes before
         self._queue: deque[Event] = deque()
         self._is_busy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -164,11 +164,12 @@ class Engine:
 
     def _log(self, now: float, level: int, text: str, **extra: str) -> None:
         """Log what may come in thousands. The recorder and the API keep and tell all of it."""
+        if now < self._quiet_until:
+            return
         if self._logged.take(now, 1):
-            self._is_over = False
             log.log(level, text, extra=extra)
-        elif not self._is_over:
-            self._is_over = True
+        else:
+            self._quiet_until = now + 1.0
             log.warning("more than the log takes", extra={"see": "branchline history, status"})
 
     def _arm(self) -> None:

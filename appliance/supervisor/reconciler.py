@@ -20,7 +20,8 @@ from appliance.plan.text import render_op
 log = logging.getLogger(__name__)
 
 MOST_LOGGED = 200  # operations of one batch that are logged each
-ATTEMPTS = 5  # observations after which a difference that remains is a failure
+ATTEMPTS = 5  # after so many, a difference that remains is a failure
+LOOKS = 50  # in all: what was stale before it was applied is no attempt
 STEERED = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})  # what `Kernel.steer` may apply
 
 
@@ -89,29 +90,34 @@ class Reconciler:
             applied = 0
             ops: tuple[Op, ...] = ()
             error: KernelError | None = None
-            for attempt in range(ATTEMPTS + 1):  # the last one only looks
+            failures = 0
+            for _ in range(LOOKS):
                 steering, wanted = self._steering(), self._wanted
                 try:
                     ops = await self.outstanding()
                     if not ops and wanted == self._wanted:
                         self.is_in_force = True
                         return applied
-                    if attempt < ATTEMPTS:
-                        applied += await self._apply(ops, steering)
-                        error = None
+                    if failures >= ATTEMPTS:
+                        break
+                    count, is_stale = await self._apply(ops, steering)
+                    applied += count
+                    failures += not is_stale
+                    error = None
                 except KernelError as failed:
                     self.ops_failed += 1
+                    failures += 1
                     error = failed
                     log.warning("an operation failed", extra={"error": str(failed)})
             raise NotInForceError(ops, error)
 
-    async def _apply(self, ops: tuple[Op, ...], steering: Steering) -> int:
-        """Apply operations up to where a move or a new address has made the rest stale."""
+    async def _apply(self, ops: tuple[Op, ...], steering: Steering) -> tuple[int, bool]:
+        """Apply operations, as many as a move or a new address has not made stale. Were some?"""
         applied = 0
         for part, group in groupby(ops, _part):
             batch = tuple(group)
             if self._steering() is not steering:
-                return applied
+                return applied, True
             if part is Kind.ROUTE:
                 self._kernel.steer(batch)
             else:
@@ -121,8 +127,8 @@ class Reconciler:
                 self.ops[kind.name.lower()] += sum(1 for _ in each)
             log_ops(batch)
             if part is Kind.ADDRESS and await self._on_addressed():
-                return applied
-        return applied
+                return applied, True
+        return applied, False
 
 
 def _part(op: Op) -> Kind | None:

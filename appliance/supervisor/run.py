@@ -66,6 +66,7 @@ def run(config: Path, state: Path) -> int:
         explained, rest = group.split(EXPLAINED)
         if explained is None or rest is not None:
             raise
+        log.error("the supervisor ends", exc_info=group)
         for each in _each(explained):
             print(f"branchline: {each}", file=sys.stderr)
         return FAILED
@@ -212,16 +213,16 @@ class Life:
         await self._box.in_force.wait()
         self._source.stage = "running"
         intent = self._box.settings.intent
-        self._keep_last_good()
+        await self._keep_last_good()
         self._notifier.ready(f"{intent.site}: {len(intent.peers)} peers")
 
-    def _keep_last_good(self) -> None:
+    async def _keep_last_good(self) -> None:
         path = Path(self._source.config.file)
         last_good = self._state / LAST_GOOD
         if path == last_good:
             return
         try:
-            write_whole(last_good, self._text.encode())
+            await asyncio.to_thread(write_whole, last_good, self._text.encode())
             self._box.warnings.warn("last-good", "configuration", "warning", None)
         except OSError as error:
             text = f"the configuration cannot be kept as the last good one: {error}"
@@ -265,7 +266,7 @@ class Life:
                 if self._box.in_force.is_set():  # else the first plan is still to be announced
                     self._notifier.ready(f"{self._box.settings.intent.site}")
             self._text, self._source.config = loaded.text, loaded.told
-            self._keep_last_good()
+            await self._keep_last_good()
             return Reloaded(loaded.told.digest, loaded.told.digest != told.digest)
 
     async def _go_back(self, before: Settings) -> None:

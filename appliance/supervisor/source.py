@@ -270,6 +270,7 @@ class Source:
                 change = Change(now.wall, warnings=await collected(self._warnings(now)))
                 pieces = [piece async for piece in encode_in_turns(change)]
                 self._feed.publish(b"".join(pieces))
+                await asyncio.sleep(FEED_S)
 
     def _happened(
         self, now: float, event: Event, actions: tuple[Action, ...], state: State

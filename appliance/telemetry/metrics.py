@@ -6,7 +6,9 @@ is loaded at the first scrape: a box that nobody scrapes does not carry it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 from appliance.contract.status import PathStatus, Status
@@ -38,6 +40,7 @@ async def render_metrics(status: Status) -> AsyncIterator[bytes]:
 
     Besides what the status says: `process_*` of this process (memory, CPU time, open files).
     """
+    await asyncio.to_thread(import_module, "prometheus_client")  # the first time takes long
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     for family in families(status):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from ipaddress import IPv6Address
@@ -27,10 +28,12 @@ from appliance.core.events import (
 from appliance.probing.paths import Measured, PathProber
 from appliance.probing.reflect import Reflection
 from appliance.probing.sockets import BATCH, Packet, ProbeSocket, endpoint, pktinfo
+from appliance.stamp.sender import SessionSender
 
 PATIENCE_S = 20.0
 HQ = SiteName("hq")
 ONE, TWO = Plane(Slot(1), Slot(1)), Plane(Slot(2), Slot(2))
+
 KEY = b"0123456789abcdef"
 LOOPBACK = IPv6Address("::1")
 END = pktinfo(LOOPBACK, if_nametoindex("lo"))
@@ -268,3 +271,32 @@ async def test_a_flood_of_packets_does_not_keep_silence_from_being_told(
     # To read for long is no stall of the loop, for which missing answers would be forgiven.
     stalls = [e for e in bench.events if isinstance(e, LoopStalled)]
     assert len(stalls) < len(bench.of(ProbeOverdue))
+
+
+async def test_a_stall_is_forgiven_although_much_waits_to_be_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
+    shifts: list[int] = []
+    judge = SessionSender.handle_timer
+
+    def watched(session: SessionSender, now: int, shift: int = 0) -> tuple[tuple[int, int], ...]:
+        shifts.append(shift)
+        return judge(session, now, shift)
+
+    flood = [Packet(b"no answer of ours", b"somebody", END, 0, 64, 0)] * BATCH
+    waiting = [flood] * 40  # more than is read at a time
+    receive = bench.prober._socket.receive
+    monkeypatch.setattr(SessionSender, "handle_timer", watched)
+    monkeypatch.setattr(
+        bench.prober._socket, "receive", lambda: waiting.pop() if waiting else receive()
+    )
+    session = bench.prober._paths[PathId(HQ, ONE)].session
+    bench.silence(ONE)
+    while not session.is_awaiting:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+    shifts.clear()
+    time.sleep(0.15)  # noqa: ASYNC251 - the loop is to stand still
+    await bench.until(lambda: bool(shifts))
+    assert not waiting
+    assert shifts[0] > 100_000_000

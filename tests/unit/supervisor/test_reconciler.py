@@ -60,3 +60,17 @@ async def test_the_plan_is_made_anew_as_soon_as_addresses_made_it_another() -> N
     assert len(addressed) == 1
     assert FORWARDING not in addressed[0]  # what comes later in the first plan was not applied
     assert reconciler.ops == {"address": 1, "forwarding": 1}
+
+
+async def test_what_moves_made_stale_is_no_failed_attempt() -> None:
+    kernel, moves = Watched(), 20
+    steerings = [Steering() for _ in range(moves)]
+
+    def steering_now() -> Steering:
+        return steerings.pop() if len(steerings) > 1 else steerings[0]
+
+    plan = {ADDRESS: ITEM, FORWARDING: Sysctl("1")}
+    reconciler = Reconciler(kernel, lambda: plan, steering_now, _nothing)
+    await reconciler.reconcile()
+    assert reconciler.is_in_force
+    assert kernel.looks > 6
