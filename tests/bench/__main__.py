@@ -139,9 +139,10 @@ def _story_of(name: str, bench: str, functions: list[str]) -> str:
     """The story that measures a number: `story_loss_traffic` that of `brownout_loss_traffic_p95_s`.
 
     A story's name is the beginning of the names of its numbers; of several the longest counts.
+    What none is named after is measured by the one that is called `story`.
     """
     found = [f for f in functions if name.startswith(f"{bench}_{f.removeprefix('story_')}")]
-    return max(found, key=len)
+    return max(found, key=len, default="story")
 
 
 def _told(bench: str, events: Iterator[Event]) -> Iterator[Event]:

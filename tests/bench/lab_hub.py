@@ -43,7 +43,29 @@ CLASSES = [
 ]
 
 
+def story_cold_apply(lab: Lab) -> None:
+    hub, far = thousand_sites(lab)
+    cold_apply(lab, hub)
+    far.stop()
+
+
 def story(lab: Lab) -> None:
+    hub, far = thousand_sites(lab)
+    supervisor = supervisor_of(hub)
+    started_s(lab, supervisor)
+    lab.wait_until(lambda: far.answered >= 2 * SITES * PLANES, 300, "every path is probed")
+    lab.say(f"{far.answered} probes were answered")
+    lab.wait_until(
+        lambda: paths_up(supervisor) == SITES * PLANES, 300, "all paths are up", poll_s=10
+    )
+    lab.wait_until(lambda: all_over(supervisor, "1-"), 300, "and all is calm", poll_s=10)
+    probing(lab, supervisor, far)
+    deaths(lab, hub, supervisor, far)
+    far.stop()
+
+
+def thousand_sites(lab: Lab) -> tuple[Site, FarEnds]:
+    """A hub whose supervisor is still to be started, and its far ends."""
     hub = lab.site("hub")
     hub.uplink("fibre", down=Line(delay_ms=10))
     hub.uplink("dsl", down=Line(delay_ms=20))
@@ -57,15 +79,12 @@ def story(lab: Lab) -> None:
     key.touch(mode=0o600)
     key.write_bytes(private)
     hub.supervisor = supervisor
-    cold_apply(lab, hub, supervisor)
-    lab.wait_until(lambda: far.answered >= 2 * SITES * PLANES, 120, "every path is probed")
-    lab.wait_until(
-        lambda: paths_up(supervisor) == SITES * PLANES, 300, "all paths are up", poll_s=10
-    )
-    lab.wait_until(lambda: all_over(supervisor, "1-"), 300, "and all is calm", poll_s=10)
-    probing(lab, supervisor, far)
-    deaths(lab, hub, supervisor, far)
-    far.stop()
+    return hub, far
+
+
+def supervisor_of(hub: Site) -> Supervisor:
+    assert hub.supervisor is not None
+    return hub.supervisor
 
 
 def configuration(hub: Site, far: FarEnds) -> dict[str, Any]:
@@ -108,7 +127,7 @@ def configuration(hub: Site, far: FarEnds) -> dict[str, Any]:
     }
 
 
-def cold_apply(lab: Lab, hub: Site, supervisor: Supervisor) -> None:
+def started_s(lab: Lab, supervisor: Supervisor) -> float:
     """From the start of the process to READY=1, as systemd would hear it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         address = str(supervisor.directory / "notify")
@@ -122,7 +141,12 @@ def cold_apply(lab: Lab, hub: Site, supervisor: Supervisor) -> None:
             del os.environ["NOTIFY_SOCKET"]
         while b"READY=1" not in systemd.recv(4096):
             pass
-        took_s = lab.now_s - begun_s
+        return lab.now_s - begun_s
+
+
+def cold_apply(lab: Lab, hub: Site) -> None:
+    supervisor = supervisor_of(hub)
+    took_s = started_s(lab, supervisor)
     cpu_s = supervisor.daemon.cpu_s() if supervisor.daemon else 0.0
     count = "ip -6 route show table all | grep -c nhid; ip route show table all | grep -c nhid"
     routes = sum(map(int, hub.run(["sh", "-c", count]).split()))

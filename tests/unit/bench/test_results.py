@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.bench import results
-from tests.bench.__main__ import ORDER, chosen
+from tests.bench.__main__ import ORDER, _story_of, chosen
 from tests.bench.measure import percentile, record
 from tests.bench.targets import TARGETS, target
 
@@ -114,3 +114,11 @@ def test_percentiles_are_samples() -> None:
     assert percentile(samples, 0.95) == 19
     assert percentile(samples, 0.5) == 10
     assert percentile([7.0], 0.95) == 7
+
+
+def test_a_number_is_measured_by_the_story_that_is_named_after_it() -> None:
+    hub = ["story_cold_apply", "story"]
+    assert _story_of("hub_cold_apply_s", "hub", hub) == "story_cold_apply"
+    assert _story_of("hub_rss_mib", "hub", hub) == "story"
+    brownout = ["story_delay", "story_loss", "story_loss_traffic"]
+    assert _story_of("brownout_loss_traffic_p95_s", "brownout", brownout) == brownout[2]
