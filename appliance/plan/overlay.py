@@ -6,7 +6,7 @@ what: that is steering.
 
 from collections.abc import Mapping
 from functools import partial
-from ipaddress import IPv4Interface, IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_network
 from typing import NamedTuple
 
 from appliance.config.addressing import (
@@ -121,9 +121,7 @@ def _device(intent: Intent, plane: Plane, public_key: str) -> dict[Key, Item]:
 
 def _behind(overlay: IPv6Network, peer: Peer) -> frozenset[Network]:
     """What a site may send from on any plane; its probe address comes in plane by plane."""
-    return frozenset(
-        (IPv6Network((management_address(overlay, peer.site_id), 128)), *peer.prefixes)
-    )
+    return frozenset((_host(management_address(overlay, peer.site_id)), *peer.prefixes))
 
 
 def _peer(
@@ -135,7 +133,7 @@ def _peer(
     preshared: str | None,
 ) -> WireguardPeer:
     far = mirrored(plane)
-    probe = IPv6Network((probe_address(intent.overlay, far, peer.site_id), 128))
+    probe = _host(probe_address(intent.overlay, far, peer.site_id))
     endpoints = next(u.endpoints for u in peer.uplinks if u.slot == plane.remote)
     chosen = _endpoint(attachment, endpoints)
     return WireguardPeer(
@@ -164,6 +162,11 @@ def _endpoint(own: Attachment, endpoints: tuple[Address, ...]) -> Address | None
                 ):
                     return endpoint
     return None
+
+
+def _host(address: IPv6Address) -> IPv6Network:
+    """The network of one address, by its number: from an address it would be made from a text."""
+    return IPv6Network((int(address), 128))
 
 
 def _is_translated(own: tuple[Interface, ...], endpoint: Address) -> bool:

@@ -15,7 +15,7 @@ from appliance.config.addressing import (
     plane_device,
     plane_nexthop,
 )
-from appliance.config.intent import Intent, Mode, Peer, planes
+from appliance.config.intent import Intent, Mode, Network, Peer, planes
 from appliance.contract.ids import ClassName, Plane, SiteName
 from appliance.core.steering import DEVICE_MTU, Assignment, Steering
 from appliance.plan.diff import diff
@@ -155,7 +155,13 @@ class Steerer:
 
 def site_prefixes(peer: Peer) -> tuple[tuple[str, int], ...]:
     """Each prefix behind a site as text, with its family."""
-    return tuple((str(prefix), prefix.version) for prefix in peer.prefixes)
+    return tuple((_text(prefix), prefix.version) for prefix in peer.prefixes)
+
+
+@lru_cache(maxsize=8192)
+def _text(prefix: Network) -> str:
+    """Kept, because a plan names each prefix several times, and making the text is slow."""
+    return str(prefix)
 
 
 @lru_cache(maxsize=1024)
