@@ -17,6 +17,8 @@ from pathlib import Path
 TIMEOUT_S = 10.0
 LIMIT_BYTES = 16 << 20
 _CHUNK = 65536
+# What a child must not ignore: Python ignores the first two, nohup and a shell's `&` the others.
+_INHERITED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -142,7 +144,7 @@ def spawn(argv: Sequence[str], output: int) -> Child:
         file_actions=actions,
         setsid=True,
         setsigmask=(),
-        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them; a child must not
+        setsigdef=_INHERITED,
     )
     return Child(pid, os.pidfd_open(pid))
 

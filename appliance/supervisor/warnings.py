@@ -11,7 +11,7 @@ from appliance.contract.wire import SeverityName
 
 
 class Warnings:
-    """Warnings by code and subject. The codes are in docs/ERRORS.md."""
+    """Warnings by code and subject. What to do about each: docs/OPERATIONS.md."""
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[], None]] = []  # called after each change

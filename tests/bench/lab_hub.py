@@ -9,10 +9,10 @@ is probed every 4 s, because at 4,000 a second the far ends and the encryption a
 need more than the whole core that they share with the hub. The CPU share of 1,000 probes/s sent
 and as many answered is told times four.
 
-The cold apply begins with an empty kernel and ends when the supervisor says that the plan is in
-force. Then it probes for half a minute, first alone, then while every far end probes it too. At
-last its fibre dies, by carrier and in silence, under 500 packets a second spread over all sites:
-the time until the last of them is lost counts.
+The cold apply, a story of its own, begins with an empty kernel and ends when the supervisor says
+that the plan is in force. In the other story it probes for half a minute, first alone, then while
+every far end probes it too. At last its fibre dies, by carrier and in silence, under 500 packets a
+second spread over all sites: the time until the last of them is lost counts.
 """
 
 import contextlib
