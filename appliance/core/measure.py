@@ -24,8 +24,8 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
     """Take in a sample. True when the site's steering should be looked at again."""
     now = draft.now
     tests = before.tests
-    if before.falls and not before.estimate.answered:
-        # The first sample since the path came back: its losses are those of the time before.
+    if not before.estimate.answered:
+        # The first answers since the path began, or came back: what was lost is of the time before.
         sample = sample._replace(sent=sample.answered, lost=0)
     told = directions(before.estimate, sample)
     if tests and before.liveness is not Liveness.DOWN:

@@ -50,9 +50,11 @@ STALL_NS = 20 * MS  # a timer this late means that we did not run, not that the 
 BURST = 3  # probes of a verification
 BURST_GAP_NS = MS
 SAMPLE_PROBES = 10  # probes in a measurement interval ...
-SAMPLE_LEAST_NS = 200 * MS  # ... that is at least this long
+SAMPLE_LEAST_NS = 100 * MS  # ... that is at least this long: a fast pace means that there is doubt
 RETURNED = 5  # answers in a row after which a path is not failing any more
-TRAFFIC_NS = 200 * MS  # how often real traffic is compared on a path
+FIRST_SAMPLE_NS = 200 * MS  # what a path is like is told so soon after its first probe
+TRAFFIC_NS = 200 * MS  # how often real traffic is compared on a path, ...
+TRAFFIC_PROBES = 20  # ... and with which probe at the latest, so that a doubt is soon settled
 MTU_SSID = 0x100  # added to a path's SSID for its padded probes, whose loss says nothing else
 HEADERS = 48  # IPv6 and UDP: what a packet has beyond its STAMP part
 TICK_NS = 10 * MS
@@ -215,6 +217,8 @@ class PathProber:
         entry.interval_ns = self._intervals[path]
         sample_ns = max(SAMPLE_LEAST_NS, SAMPLE_PROBES * entry.interval_ns)
         entry.sample_due_ns = min(entry.sample_due_ns, now + sample_ns)
+        traffic_ns = TRAFFIC_PROBES * entry.interval_ns
+        entry.traffic_due_ns = min(entry.traffic_due_ns, now + traffic_ns)
         soon = max(self._next_due(entry, now), entry.first_ns)
         if entry.due_ns > soon:
             self._schedule(entry, soon)
@@ -291,7 +295,7 @@ class PathProber:
             self._intervals.get(path, IDLE_NS),
             first_ns=first_ns,
             due_ns=first_ns,
-            sample_due_ns=first_ns + SAMPLE_LEAST_NS,
+            sample_due_ns=first_ns + FIRST_SAMPLE_NS,
             traffic_due_ns=now + TRAFFIC_NS,
             phase=(len(self._paths) * GOLDEN + (SECOND if wanted.is_second else 0)) % 1,
         )
@@ -356,7 +360,7 @@ class PathProber:
             return b""
         if entry.interval_ns > TRAFFIC_NS:
             return b""  # a hub's thousands of slow paths: reading counters would cost too much
-        entry.traffic_due_ns = now + TRAFFIC_NS
+        entry.traffic_due_ns = now + min(TRAFFIC_NS, TRAFFIC_PROBES * entry.interval_ns)
         sent = self._count_sent(entry.path)
         return b"" if sent is None else encode_direct_measurement(sent)
 

@@ -128,15 +128,29 @@ def story_probes_are_signed(lab: Lab) -> None:
         write_key(fleet.folder(name) / "stamp.key", key)
     fleet.start()
     fleet.wait_up()
-    lab.check(fleet.path("a", "b/1-1")["loss_ratio"] == 0, "with the fleet's key, all probes count")
+    for name in "ab":
+        lab.wait_until(lambda n=name: reflected(fleet, n) >= 20, 30, f"{name} answers probes")
+        lab.check(forged(fleet, name) == 0, f"with the fleet's key {name} takes none for forged")
     write_key(fleet.folder("b") / "stamp.key", other)
     fleet.supervisor("b").restart(60)
     lab.wait_until(
-        lambda: fleet.path("a", "b/1-1")["state"] == "down", 30, "with another key, none does"
+        lambda: fleet.path("a", "b/1-1")["state"] == "down", 30, "with another key, no path is up"
     )
+    lab.check(forged(fleet, "b") > 0, f"b took {forged(fleet, 'b')} probes for forged")
+    lab.check(reflected(fleet, "b") == 0, "and answered none")
     write_key(fleet.folder("b") / "stamp.key", key)
     fleet.supervisor("b").restart(60)
     fleet.wait_up(30)
+
+
+def forged(fleet: Fleet, name: str) -> int:
+    count: int = fleet.supervisor(name).status()["counters"]["probes_refused"]["forged"]
+    return count
+
+
+def reflected(fleet: Fleet, name: str) -> int:
+    count: int = fleet.supervisor(name).status()["counters"]["probes_reflected"]
+    return count
 
 
 def write_key(path: Path, text: str) -> None:

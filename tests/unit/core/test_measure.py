@@ -304,6 +304,16 @@ def test_the_losses_of_a_blackout_do_not_count_against_the_path_that_is_back(box
     assert box.path("hq/1-1").estimate.minute() == (5, 0, 0, 0)
 
 
+def test_probes_lost_before_a_path_first_answered_do_not_count_against_it() -> None:
+    box = Box()
+    unheard = GOOD._replace(answered=0, sent=10, lost=10)
+    box.sample("hq/1-1", unheard, 2)
+    box.sample("hq/1-1", GOOD._replace(sent=15, lost=10))
+    assert box.path("hq/1-1").estimate.minute() == (5, 0, 0, 0)
+    box.sample("hq/1-1", LOSSY)
+    assert box.path("hq/1-1").estimate.minute() == (45, 4, 4, 0)
+
+
 def test_a_blackout_is_no_loss_ratio(box) -> None:
     box.kill("hq/1-1")
     box.sample("hq/1-1", LOSSY, 10)

@@ -41,7 +41,7 @@ from tests.unit.core.examples import facts
 
 BURST = 3
 BURST_GAP_S = 0.001
-SAMPLE_S = 0.2
+SAMPLE_S = 0.1
 SAMPLE_PROBES = 10
 RETURNED = 5
 MOVE_S = 0.001  # from a decision to packets on the other path
