@@ -3,11 +3,12 @@ PYTHON := .venv/bin/python
 BIN := .venv/bin
 SCENARIO ?=
 UPGRADE ?=
+BPF := appliance/kernel/reflector.bpf.o
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
   $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-check check test test-lab lab lab-image bench demo lock hooks clean
+.PHONY: help setup setup-check bpf check test test-lab lab lab-image bench demo lock hooks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,7 +19,13 @@ setup: ## install missing system packages and the locked virtual environment
 setup-check:
 	@tools/setup.sh check
 
-check: setup-check ## format, lint, types, import rules, all tests that need no lab
+bpf: $(BPF) ## build what runs inside the kernel, with clang
+
+%.bpf.o: %.bpf.c
+	clang -O2 -Wall -Wextra -Werror -target bpf -idirafter /usr/include/$$(uname -m)-linux-gnu \
+	  -c $< -o $@
+
+check: setup-check bpf ## format, lint, types, import rules, all tests that need no lab
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -34,7 +41,7 @@ lab: lab-image ## run one scenario file: make lab SCENARIO=FILE.py
 	@test -n "$(SCENARIO)" || { echo 'usage: make lab SCENARIO=FILE.py'; exit 2; }
 	@$(PYTHON) -m lab run "$(SCENARIO)"
 
-lab-image: setup ## build the lab's guest, if it is not there
+lab-image: setup bpf ## build the lab's guest, if it is not there
 	@$(PYTHON) -m lab image
 
 bench: lab-image ## the benchmarks; results in build/bench and docs/BENCHMARKS.md
@@ -53,4 +60,4 @@ hooks: setup-check ## run `make check` before every commit
 	$(BIN)/pre-commit install
 
 clean: ## remove everything that was built, the virtual environment included
-	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(BPF) build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

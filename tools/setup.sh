@@ -7,7 +7,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-check_packages="openssl:openssl python3-venv:@venv systemd:systemd-analyze tshark:tshark"
+check_packages="clang:clang libbpf-dev:@libbpf openssl:openssl python3-venv:@venv
+  systemd:systemd-analyze tshark:tshark"
 lab_packages="qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap zstd:zstd
   debian-archive-keyring:@keyring"
 # without root the guest's root file system is built in a user namespace
@@ -36,8 +37,9 @@ if [ -z "$python" ]; then
   exit 1
 fi
 
-has() { # PROGRAM, or @venv, @keyring
+has() { # PROGRAM, or @venv, @keyring, @libbpf
   case "$1" in
+    @libbpf) [ -e /usr/include/bpf/bpf_helpers.h ] ;;
     @venv) "$python" -c 'import ensurepip, venv' 2>/dev/null ;;
     @keyring) ls /usr/share/keyrings/debian-archive-keyring.* >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;

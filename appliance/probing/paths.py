@@ -55,7 +55,7 @@ RETURNED = 5  # answers in a row after which a path is not failing any more
 FIRST_SAMPLE_NS = 200 * MS  # what a path is like is told so soon after its first probe
 TRAFFIC_NS = 200 * MS  # how often real traffic is compared on a path, ...
 TRAFFIC_PROBES = 20  # ... and with which probe at the latest, so that a doubt is soon settled
-MTU_SSID = 0x100  # added to a path's SSID for its padded probes, whose loss says nothing else
+SIDE_SSID = 0x100  # added to a path's SSID for its side session
 HEADERS = 48  # IPv6 and UDP: what a packet has beyond its STAMP part
 TICK_NS = 10 * MS
 SPREAD_NS = 100 * MS  # paces this slow are spread over their interval in ticks
@@ -103,13 +103,17 @@ class Measured:
 
 @dataclass(slots=True, eq=False)
 class _Path:
-    """One STAMP session, its pace, and the search for its MTU."""
+    """One STAMP session, its pace, and the search for its MTU.
+
+    What is padded or has TLVs goes by a side session, whose loss says nothing of the path: it may
+    be too large, or the far end too busy for questions, which answers plain probes all the same.
+    """
 
     path: PathId
     destination: bytes
     pktinfo: bytes
     session: SessionSender
-    padded: SessionSender
+    side: SessionSender
     mtu: PathMtu
     interval_ns: int
     first_ns: int  # no probe before
@@ -192,7 +196,7 @@ class PathProber:
                 entry = self._open(path, wanted, open_at)
                 open_at += OPEN_GAP_NS
             self._paths[path] = entry
-            for session in (entry.session, entry.padded):
+            for session in (entry.session, entry.side):
                 self._by_answer[entry.destination, session.ssid] = entry
         self._socket.hear({entry.pktinfo for entry in self._paths.values()})
         self._sends = [item for item in self._sends if self._paths.get(item[2].path) is item[2]]
@@ -237,7 +241,8 @@ class PathProber:
             self._push(now + step * BURST_GAP_NS, entry, keeps_pace=False)
         other = self._paths.get(alternative) if alternative is not None else None
         if other is not None and other.path.site == path.site:
-            self._probe(other, encode_path_report([entry.session.ssid]))
+            self._probe(other)
+            self._ask(other, encode_path_report([entry.session.ssid]))
         self._flush()
         self._arm()
 
@@ -290,7 +295,7 @@ class PathProber:
             wanted.destination,
             wanted.pktinfo,
             SessionSender(ssid, key=self._key),
-            SessionSender(ssid + MTU_SSID, key=self._key),
+            SessionSender(ssid + SIDE_SSID, key=self._key),
             PathMtu(wanted.mtu, first_ns),
             self._intervals.get(path, IDLE_NS),
             first_ns=first_ns,
@@ -329,17 +334,19 @@ class PathProber:
                 continue
             if due_ns != entry.due_ns or self._paths.get(entry.path) is not entry:
                 continue  # superseded by another pace
-            self._probe(entry, self._traffic_request(entry, now))
+            self._probe(entry)
+            if now >= entry.traffic_due_ns:
+                self._compare(entry, now)
             self._search_mtu(entry, now)
             if now >= entry.sample_due_ns:
                 self._close_sample(entry, now)
             self._schedule(entry, self._next_due(entry, now + SLACK_NS))
         self._flush()
 
-    def _probe(self, entry: _Path, tlvs: bytes = b"") -> None:
+    def _probe(self, entry: _Path) -> None:
         # A clock of its own for each: what is sent one after the other in a tick would otherwise
         # seem to take longer and longer.
-        probe = entry.session.probe(self._now(), tlvs=tlvs)
+        probe = entry.session.probe(self._now())
         self._outgoing.append((probe, entry.destination, entry.pktinfo))
         self.sent += 1
         if entry.watch_ns is None:
@@ -350,27 +357,31 @@ class PathProber:
         self._socket.send(self._outgoing)
         self._outgoing.clear()
 
-    def _traffic_request(self, entry: _Path, now: int) -> bytes:
-        """A Direct Measurement TLV when it is time to compare real traffic on a path that has any.
+    def _ask(self, entry: _Path, tlvs: bytes) -> None:
+        """Ask something of the far end, beside the measurement."""
+        packet = entry.side.probe(self._now(), tlvs=tlvs)
+        self._outgoing.append((packet, entry.destination, entry.pktinfo))
 
-        Packets stay in order within a path, so the far end's count when the probe arrives is of
-        what was sent before it.
+    def _compare(self, entry: _Path, now: int) -> None:
+        """Have real traffic compared on a path that has any which was not compared yet.
+
+        Packets stay in order within a path, so the far end's count when the question arrives is of
+        what was sent before it (Direct Measurement, RFC 8972 section 4.5).
         """
-        if self._count_sent is None or now < entry.traffic_due_ns:
-            return b""
-        if entry.interval_ns > TRAFFIC_NS:
-            return b""  # a hub's thousands of slow paths: reading counters would cost too much
+        if self._count_sent is None or entry.interval_ns > TRAFFIC_NS:
+            return  # a hub's thousands of slow paths: reading counters would cost too much
         entry.traffic_due_ns = now + min(TRAFFIC_NS, TRAFFIC_PROBES * entry.interval_ns)
         sent = self._count_sent(entry.path)
-        return b"" if sent is None else encode_direct_measurement(sent)
+        if sent is not None and (entry.compared is None or sent != entry.compared.sent):
+            self._ask(entry, encode_direct_measurement(sent))
 
     def _search_mtu(self, entry: _Path, now: int) -> None:
         if entry.is_failing or now < entry.mtu.next_deadline_ns():
             return  # a path that does not answer small probes says nothing about sizes
         size = entry.mtu.next_probe(now)
         if size is not None:
-            entry.padded_sizes[entry.padded.next_sequence] = size
-            packet = entry.padded.probe(now, pad_to=size - HEADERS)
+            entry.padded_sizes[entry.side.next_sequence] = size
+            packet = entry.side.probe(now, pad_to=size - HEADERS)
             self._outgoing.append((packet, entry.destination, entry.pktinfo))
 
     def _close_sample(self, entry: _Path, now: int) -> None:
@@ -396,9 +407,10 @@ class PathProber:
 
     def _receive(self, entry: _Path, ssid: int, octets: bytes, received: int) -> None:
         try:
-            if ssid >= MTU_SSID:
-                answer = entry.padded.receive(octets, received)
+            if ssid >= SIDE_SSID:
+                answer = entry.side.receive(octets, received)
                 self._found_mtu(entry, answer.sequence, received)
+                self._read_tlvs(entry, answer)
                 return
             answer = entry.session.receive(octets, received)
         except StampError:
@@ -413,8 +425,6 @@ class PathProber:
         entry.is_late = False
         if entry.is_failing:
             self._returned(entry)
-        if answer.tlvs:
-            self._read_tlvs(entry, answer)
 
     def _returned(self, entry: _Path) -> None:
         session = entry.session
@@ -516,7 +526,7 @@ class PathProber:
                 )
             )
         if entry.padded_sizes:
-            for sequence, _ in entry.padded.handle_timer(now, stalled_ns):
+            for sequence, _ in entry.side.handle_timer(now, stalled_ns):
                 self._missed_mtu(entry, sequence, now)
         if not entry.is_late:
             late_ns = session.next_late_ns()
@@ -525,8 +535,8 @@ class PathProber:
                 self._emit(AnswerLate(entry.path, (now - late_ns) / 1e9))
 
     def _missed_mtu(self, entry: _Path, sequence: int, now: int) -> None:
-        size = entry.padded_sizes.pop(sequence)
-        if not entry.is_failing:
+        size = entry.padded_sizes.pop(sequence, None)
+        if size is not None and not entry.is_failing:
             entry.mtu.lost(size, now)
             self._tell_mtu(entry)
 

@@ -1,16 +1,31 @@
 """The reflector's rim: answers probes on every plane at once (RFC 8762 section 4.3).
 
-It is woken by packets, because the other end's deadlines depend on the answer. What is answered,
-and how often, is the sans-IO `SessionReflector`'s business.
+Where it can, the kernel answers the plain ones (docs/adr/0008-the-kernel-answers-probes.md). The
+others come here, and so do all where it cannot. It is woken by packets, because the other end's
+deadlines depend on the answer. What is answered, and how often, is the sans-IO
+`SessionReflector`'s business.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
+from ipaddress import IPv6Address
 
 from appliance import clock
 from appliance.contract.ids import SiteId
-from appliance.probing.sockets import CS6, Outgoing, ProbeSocket, address_of
-from appliance.stamp.reflector import Counters, SessionReflector, Source
+from appliance.kernel.reflector import KernelReflector, Settings
+from appliance.probing.sockets import CS6, Outgoing, ProbeSocket, address_of, split_pktinfo
+from appliance.stamp.reflector import (
+    ERROR_ESTIMATE_PTP,
+    Counters,
+    ReflectorCounters,
+    SessionReflector,
+    Source,
+)
+from appliance.stamp.tlv import PathReport
+
+log = logging.getLogger(__name__)
 
 
 def site_of(source: Source) -> SiteId:
@@ -27,30 +42,45 @@ class Reflection:
         epoch_ns: int,
         key: bytes | None = None,
         counters_of: Callable[[Source, int], Counters | None] | None = None,
+        kernel: Callable[[Settings], KernelReflector] = KernelReflector,
     ) -> None:
-        """`epoch_ns` turns monotonic nanoseconds into the session clock, fixed at start."""
+        """`epoch_ns` turns monotonic nanoseconds into the session clock, fixed at start.
+
+        `kernel` loads the reflector in the kernel, or raises OSError.
+        """
         self._epoch_ns = epoch_ns
         self._loop = asyncio.get_running_loop()
         self._socket: ProbeSocket | None = None
         self._ends: frozenset[bytes] = frozenset()
         self._counters_of = counters_of
-        self.reflector = self._reflector(key)
+        self._load = kernel
+        self._kernel: KernelReflector | None = None
+        self._key = key
+        self.reflector = self._reflector()
 
-    def _reflector(self, key: bytes | None) -> SessionReflector:
+    def _reflector(self) -> SessionReflector:
         return SessionReflector(
-            key=key, peer_of=site_of, counters_of=self._counters_of, dscp=CS6 >> 2
+            key=self._key,
+            peer_of=site_of,
+            counters_of=self._counters_of,
+            counted_of=self._counted_of,
+            dscp=CS6 >> 2,
         )
 
     def use_key(self, key: bytes | None) -> None:
         """Answer what is sealed with another key, or with none. All sessions begin anew."""
-        counters, self.reflector = self.reflector.counters, self._reflector(key)
+        self._key = key
+        counters, self.reflector = self.counters, self._reflector()
         self.reflector.counters = counters
+        self._leave_kernel()
+        self._use_kernel()
 
     def serve(self, socket: ProbeSocket) -> None:
         """Answer on this socket from now on, and close the one before."""
         self.close()
         self._socket = socket
         socket.hear(self._ends)
+        self._use_kernel()
         self._loop.add_reader(socket.fileno(), self._answer, socket)
 
     def follow(self, ends: Collection[bytes]) -> None:
@@ -58,18 +88,80 @@ class Reflection:
         self._ends = frozenset(ends)
         if self._socket is not None:
             self._socket.hear(self._ends)
+        self._use_kernel()
 
     @property
     def port(self) -> int | None:
         """Where probes are answered."""
         return None if self._socket is None else self._socket.port
 
+    @property
+    def counters(self) -> ReflectorCounters:
+        """What became of all that came in, here and in the kernel."""
+        own = self.reflector.counters
+        if self._kernel is None:
+            return own
+        there = self._kernel.totals()
+        return replace(
+            own,
+            reflected=own.reflected + there.reflected,
+            malformed=own.malformed + there.malformed,
+            limited=own.limited + there.limited,
+        )
+
     def close(self) -> None:
         """Answer nobody any more."""
+        self.reflector.counters = self.counters
+        self._leave_kernel()
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
+    # -- the kernel's part ---------------------------------------------------------------------
+
+    def _use_kernel(self) -> None:
+        """Have the kernel answer at all ends, or nowhere when it cannot."""
+        if self._socket is None or self._key is not None:
+            return  # it checks no HMAC
+        if self._kernel is None and not self._ends:
+            return
+        try:
+            if self._kernel is None:
+                gap_ns, slack_ns, total_gap_ns, total_slack_ns = self.reflector.bounds
+                self._kernel = self._load(
+                    Settings(
+                        self._epoch_ns,
+                        gap_ns,
+                        slack_ns,
+                        total_gap_ns,
+                        total_slack_ns,
+                        self._socket.port,
+                        ERROR_ESTIMATE_PTP,
+                    )
+                )
+                log.info("the kernel answers probes")
+            self._kernel.follow({index: at for at, index in map(split_pktinfo, self._ends)})
+        except OSError as error:
+            log.info("the supervisor answers probes", extra={"reason": str(error)})
+            self._leave_kernel()
+
+    def _leave_kernel(self) -> None:
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
+
+    def _counted_of(self, source: Source, ssid: int) -> PathReport | None:
+        """What the kernel counted in another session of this sender.
+
+        A sender's SSID is its plane, and so is the subnet of the address that it sends from.
+        """
+        if self._kernel is None:
+            return None
+        asks = int(address_of(source))
+        sender = IPv6Address((asks >> 80 << 16 | ssid) << 64 | asks & 0xFFFF_FFFF_FFFF_FFFF)
+        counted = self._kernel.counted(sender, ssid)
+        return None if counted is None else PathReport(ssid, *counted)
 
     def _answer(self, socket: ProbeSocket) -> None:
         reflect, epoch_ns, ends = self.reflector.reflect, self._epoch_ns, self._ends

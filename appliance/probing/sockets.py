@@ -71,6 +71,12 @@ def pktinfo(address: IPv6Address, index: int) -> bytes:
     return _PKTINFO.pack(_PKTINFO.size, socket.IPPROTO_IPV6, IPV6_PKTINFO, address.packed, index)
 
 
+def split_pktinfo(end: bytes) -> tuple[bytes, int]:
+    """The packed address and the device's index of an end of a plane."""
+    _, _, _, packed, index = _PKTINFO.unpack(end)
+    return packed, index
+
+
 class ProbeSocket:
     """A non-blocking UDP socket that reads and sends many packets at a time."""
 

@@ -5,15 +5,16 @@ the way forth from loss on the way back, and remembers per session what arrived.
 answered how often, and nothing else; it never sends by itself, and an answer is never longer than
 what was asked with.
 
-One instance serves all sockets of a box, so that a Path Report can speak of sessions that came in
-over another plane. Sender and reflector must not share a UDP port: both directions look alike,
-and two reflectors would answer each other for ever.
+One instance serves all planes of a box, so that a Path Report can speak of sessions that came in
+over another plane. Where the kernel answers plain probes (kernel/reflector.bpf.c), it is asked what
+it has counted. Sender and reflector must not share a UDP port: both directions look alike, and two
+reflectors would answer each other for ever.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from appliance.stamp.errors import ForgedPacket, MalformedPacket
 from appliance.stamp.packet import (
@@ -62,6 +63,15 @@ class ReflectorCounters:
     evicted: int = 0  # sessions forgotten to make room
 
 
+class Bounds(NamedTuple):
+    """Token buckets by the time at which they would be full (GCRA), in nanoseconds."""
+
+    gap_ns: int  # between packets of one session at its full rate
+    slack_ns: int  # how far ahead of that rate a burst may run
+    total_gap_ns: int  # the same for all sessions together
+    total_slack_ns: int
+
+
 class _Session:
     """What is remembered of one sender."""
 
@@ -91,6 +101,7 @@ class SessionReflector:
         total_burst: int = 5_000,
         peer_of: Callable[[Source], Hashable] | None = None,
         counters_of: Callable[[Source, int], Counters | None] | None = None,
+        counted_of: Callable[[Source, int], PathReport | None] | None = None,
         dscp: int = 0,
     ) -> None:
         """Rates are packets a second, bursts packets; the oldest of too many sessions is dropped.
@@ -99,8 +110,9 @@ class SessionReflector:
         ones. `peer_of` tells from a source who the sender is: sessions of one peer over
         different planes are told apart by SSID and reported to each other. `counters_of` gives
         (received from, sent to) the sender of a session, by source and SSID, for the Direct
-        Measurement TLV. `dscp` is what every answer will be sent with, by the caller: the only
-        wish that the Class of Service TLV is granted.
+        Measurement TLV. `counted_of` tells what was counted elsewhere of a session of the one who
+        asks, or None, for the Path Report TLV. `dscp` is what every answer will be sent with, by
+        the caller: the only wish that the Class of Service TLV is granted.
         """
         if min(max_sessions, session_rate, session_burst, total_rate, total_burst) < 1:
             msg = "bounds of a reflector are at least 1"
@@ -109,14 +121,14 @@ class SessionReflector:
         self._authenticator = None if key is None else Authenticator(key)
         self._base_size = BASE_SIZE if key is None else AUTHENTICATED_SIZE
         self._max_sessions = max_sessions
-        # Token buckets by the time at which they would be full: one number each (GCRA).
-        self._session_gap_ns = SECOND // session_rate
-        self._session_slack_ns = self._session_gap_ns * (session_burst - 1)
-        self._total_gap_ns = SECOND // total_rate
-        self._total_slack_ns = self._total_gap_ns * (total_burst - 1)
+        gap_ns, total_gap_ns = SECOND // session_rate, SECOND // total_rate
+        self.bounds = Bounds(
+            gap_ns, gap_ns * (session_burst - 1), total_gap_ns, total_gap_ns * (total_burst - 1)
+        )
         self._total_full_ns = 0
         self._peer_of = peer_of
         self._counters_of = counters_of
+        self._counted_of = counted_of
         self._dscp = dscp
         self._sessions: OrderedDict[tuple[Source, int], _Session] = OrderedDict()
         self._by_peer: dict[tuple[Hashable, int], _Session] = {}
@@ -153,10 +165,7 @@ class SessionReflector:
             self.counters.forged += 1
             return None
 
-        total_full_ns = self._total_full_ns
-        if total_full_ns < now_ns:
-            total_full_ns = now_ns
-        elif total_full_ns - now_ns > self._total_slack_ns:
+        if self._total_full_ns - now_ns > self.bounds.total_slack_ns:
             self.counters.limited += 1
             return None
         key = (source, ssid)
@@ -165,26 +174,10 @@ class SessionReflector:
             session = self._open(source, ssid)
         else:
             self._sessions.move_to_end(key)
-        full_ns = session.full_ns
-        if full_ns < now_ns:
-            full_ns = now_ns
-        elif full_ns - now_ns > self._session_slack_ns:
+        if self._is_over_rate(session, now_ns):
             self.counters.limited += 1
             return None
-        session.full_ns = full_ns + self._session_gap_ns
-        self._total_full_ns = total_full_ns + self._total_gap_ns
-
-        own = session.sequence
-        behind = (session.highest - sequence) & _LOW_32
-        if behind >= _HALF or not own:
-            session.highest = sequence
-            session.newest_s = sent_s
-        elif sent_s > session.newest_s and (sequence == 0 or behind >= _RESTART):
-            # Only with a newer timestamp: a replayed packet must not reset the session.
-            own = 0
-            session.highest = sequence
-            session.newest_s = sent_s
-        session.sequence = (own + 1) & _LOW_32
+        own = self._count(session, sequence, sent_s)
         self.counters.reflected += 1
 
         if error_estimate & PTP_FORMAT:
@@ -216,6 +209,34 @@ class SessionReflector:
             self.counters.unsealed += 1
         return answer + tlvs
 
+    def _is_over_rate(self, session: _Session, now_ns: int) -> bool:
+        """Take a token of the session and one of all, unless the session has none."""
+        gap_ns, slack_ns, total_gap_ns, _ = self.bounds
+        full_ns = session.full_ns
+        if full_ns < now_ns:
+            full_ns = now_ns
+        elif full_ns - now_ns > slack_ns:
+            return True
+        session.full_ns = full_ns + gap_ns
+        self._total_full_ns = max(self._total_full_ns, now_ns) + total_gap_ns
+        return False
+
+    @staticmethod
+    def _count(session: _Session, sequence: int, sent_s: int) -> int:
+        """Note a packet of a session, and give the number of its answer."""
+        own = session.sequence
+        behind = (session.highest - sequence) & _LOW_32
+        if behind >= _HALF or not own:
+            session.highest = sequence
+            session.newest_s = sent_s
+        elif sent_s > session.newest_s and (sequence == 0 or behind >= _RESTART):
+            # Only with a newer timestamp: a replayed packet must not reset the session.
+            own = 0
+            session.highest = sequence
+            session.newest_s = sent_s
+        session.sequence = (own + 1) & _LOW_32
+        return own
+
     def received(self, peer: Hashable, ssid: int) -> PathReport | None:
         """What arrived in the session of this peer with this SSID; None when there is none."""
         session = self._by_peer.get((peer, ssid))
@@ -242,7 +263,7 @@ class SessionReflector:
         if kind == Type.DIRECT_MEASUREMENT:
             return self._fill_direct_measurement(value, session)
         if kind == Type.PATH_REPORT:
-            return self._fill_path_report(value, session.peer)
+            return self._fill_path_report(value, session)
         return UNRECOGNIZED
 
     def _fill_class_of_service(self, value: memoryview, traffic_class: int) -> int:
@@ -276,11 +297,14 @@ class SessionReflector:
         DIRECT_MEASUREMENT.pack_into(value, 0, sent, received & _LOW_32, reflected & _LOW_32)
         return 0
 
-    def _fill_path_report(self, value: memoryview, peer: Hashable) -> int:
+    def _fill_path_report(self, value: memoryview, session: _Session) -> int:
         if len(value) % PATH_REPORT.size:
             return MALFORMED
         for at in range(0, len(value), PATH_REPORT.size):
             ssid = PATH_REPORT.unpack_from(value, at)[0]
-            report = self.received(peer, ssid) or PathReport(ssid)
+            report = None
+            if self._counted_of is not None:
+                report = self._counted_of(session.source, ssid)
+            report = report or self.received(session.peer, ssid) or PathReport(ssid)
             PATH_REPORT.pack_into(value, at, *report)
         return 0

@@ -103,7 +103,7 @@ class Source:
         """The status without what there is of each site."""
         box, state = self._box, self._box.engine.state
         engine, reconciler = box.engine, box.reconciler
-        reflector = box.reflection.reflector.counters
+        reflector = box.reflection.counters
         return Status(
             site=state.intent.site,
             site_id=state.intent.site_id,

@@ -13,6 +13,7 @@ import sys
 USER = 4711  # stands for the user `branchline`
 CAPABILITIES = (
     "net_admin",
+    "bpf",
     "net_raw",
     "net_bind_service",
     "sys_chroot",

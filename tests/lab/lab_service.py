@@ -1,4 +1,4 @@
-"""The supervisor as its systemd unit runs it: a user of its own with seven capabilities.
+"""The supervisor as its systemd unit runs it: a user of its own with eight capabilities.
 
     [a] --- fibre (static) --- [internet] --- fibre --- [b]
      |

@@ -49,7 +49,9 @@ class Bench:
         self.far_counts: tuple[int, int] | None = None
         self.own_count: int | None = None
         self.reflection = Reflection(
-            epoch_ns=epoch_ns, key=key, counters_of=lambda _source, _ssid: self.far_counts
+            epoch_ns=epoch_ns,
+            key=key,
+            counters_of=lambda _source, _ssid: self.far_counts,
         )
         self.reflection.serve(ProbeSocket())
         self.reflection.follow([END])

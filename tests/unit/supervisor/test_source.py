@@ -64,7 +64,7 @@ def _source(engine: Engine, directory: Path, reflector: SessionReflector = REFLE
         warnings=Warnings(),
         reconciler=SimpleNamespace(ops={}, ops_failed=0),
         prober=SimpleNamespace(sent=0, answered=0),
-        reflection=SimpleNamespace(reflector=reflector),
+        reflection=SimpleNamespace(counters=reflector.counters),
     )
     config = ConfigStatus("hub.yaml", "0" * 12, 0.0)
     return Source(box, recorder, directory, config, _reload)  # type: ignore[arg-type]
