@@ -32,6 +32,9 @@ from appliance.core.events import (
 )
 from appliance.core.layout import are_neighbours, lay_out
 from appliance.core.liveness import (
+    BOX_BURSTS,
+    BOX_BURSTS_RATE,
+    BOX_HINT_BURSTS,
     BURSTS,
     RISE_FALL,
     RISE_S,
@@ -77,7 +80,14 @@ def initial_state() -> State:
         classes=(TrafficClass(default, 15, ()),),
         policies=(Policy(default, ()),),
     )
-    return State(nothing, lay_out(nothing), {}, {}, boosts=Bucket(BOX_BOOSTS, 0.0))
+    return State(
+        nothing,
+        lay_out(nothing),
+        {},
+        {},
+        boosts=Bucket(BOX_BOOSTS, 0.0),
+        bursts=Bucket(BOX_BURSTS, 0.0),
+    )
 
 
 def next_deadline(state: State) -> float | None:
@@ -266,9 +276,13 @@ def _verify(draft: Draft, site: SiteDraft, path: PathState, *, is_hint: bool) ->
         return
     if not draft.is_usable(path.plane.local):
         return
+    of_box = draft.bursts.level(draft.now, BOX_BURSTS_RATE, BOX_BURSTS)
+    if of_box < (BOX_HINT_BURSTS if is_hint else 1.0):
+        return
     spent = spend_burst(path, draft.now, is_hint=is_hint)
     if spent is None:
         return
+    draft.bursts = Bucket(of_box - 1.0, draft.now)
     site.paths[path.plane] = spent
     other = alternative(draft, site, path.plane)
     draft.actions.append(
