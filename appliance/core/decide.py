@@ -6,6 +6,7 @@ calls `settle` for a site when something changed that its steering depends on. I
 clock, and never raises on an event that the types allow, in whatever order events come.
 """
 
+import math
 from collections.abc import Callable
 from ipaddress import IPv6Network
 
@@ -49,7 +50,7 @@ from appliance.core.liveness import (
 from appliance.core.pace import BOOSTS, BOX_BOOSTS, boost
 from appliance.core.selection import ORDER
 from appliance.core.sequential import UNTROUBLED
-from appliance.core.settle import carry, enqueue_all, reconsider, repace, work_off
+from appliance.core.settle import SLICE, carry, enqueue_all, reconsider, repace, work_off
 from appliance.core.state import (
     Bucket,
     ClassState,
@@ -63,6 +64,7 @@ from appliance.core.steering import DEVICE_MTU
 from appliance.core.verdict import MEETS
 
 SETTLE_S = 0.5  # how long the first decision waits for the facts of all uplinks
+TOGETHER_S = 0.125  # a hub's reviews that are due so soon after each other are made together
 FAR_UNANSWERED = 2  # missing answers that the far end's word turns into a verdict
 FAR_PROBES = 3  # probes that word must be about
 
@@ -96,7 +98,11 @@ def next_deadline(state: State) -> float | None:
         return state.now
     if not state.is_settled:
         return None if state.settle_at == float("inf") else state.settle_at
-    return None if state.review_at == float("inf") else state.review_at
+    if state.review_at == float("inf"):
+        return None
+    if len(state.sites) > SLICE:  # looking who is due costs as much for one as for all
+        return math.ceil(state.review_at / TOGETHER_S) * TOGETHER_S
+    return state.review_at
 
 
 def decide(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
@@ -318,8 +324,9 @@ def _returned(draft: Draft, event: AnswerReturned) -> None:
     if after is before:
         return
     site.paths[after.plane] = after
-    if after.liveness is Liveness.RISING:
-        site.review_at = min(site.review_at, after.since + RISE_S)  # no sample may come by then
+    risen_at = after.since + RISE_S
+    if after.liveness is Liveness.RISING and risen_at > draft.now:
+        site.review_at = min(site.review_at, risen_at)  # no sample may come by then
     if after.liveness is not before.liveness:
         _came_back(draft, site, before, after)
 
