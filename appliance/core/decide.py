@@ -6,6 +6,7 @@ calls `settle` for a site when something changed that its steering depends on. I
 clock, and never raises on an event that the types allow, in whatever order events come.
 """
 
+import math
 from collections.abc import Callable
 from ipaddress import IPv6Network
 
@@ -32,6 +33,9 @@ from appliance.core.events import (
 )
 from appliance.core.layout import are_neighbours, lay_out
 from appliance.core.liveness import (
+    BOX_BURSTS,
+    BOX_BURSTS_RATE,
+    BOX_HINT_BURSTS,
     BURSTS,
     RISE_FALL,
     RISE_S,
@@ -46,7 +50,7 @@ from appliance.core.liveness import (
 from appliance.core.pace import BOOSTS, BOX_BOOSTS, boost
 from appliance.core.selection import ORDER
 from appliance.core.sequential import UNTROUBLED
-from appliance.core.settle import carry, enqueue_all, reconsider, repace, work_off
+from appliance.core.settle import SLICE, carry, enqueue_all, reconsider, repace, work_off
 from appliance.core.state import (
     Bucket,
     ClassState,
@@ -60,6 +64,7 @@ from appliance.core.steering import DEVICE_MTU
 from appliance.core.verdict import MEETS
 
 SETTLE_S = 0.5  # how long the first decision waits for the facts of all uplinks
+TOGETHER_S = 0.125  # a hub's reviews that are due so soon after each other are made together
 FAR_UNANSWERED = 2  # missing answers that the far end's word turns into a verdict
 FAR_PROBES = 3  # probes that word must be about
 
@@ -77,7 +82,14 @@ def initial_state() -> State:
         classes=(TrafficClass(default, 15, ()),),
         policies=(Policy(default, ()),),
     )
-    return State(nothing, lay_out(nothing), {}, {}, boosts=Bucket(BOX_BOOSTS, 0.0))
+    return State(
+        nothing,
+        lay_out(nothing),
+        {},
+        {},
+        boosts=Bucket(BOX_BOOSTS, 0.0),
+        bursts=Bucket(BOX_BURSTS, 0.0),
+    )
 
 
 def next_deadline(state: State) -> float | None:
@@ -86,7 +98,11 @@ def next_deadline(state: State) -> float | None:
         return state.now
     if not state.is_settled:
         return None if state.settle_at == float("inf") else state.settle_at
-    return None if state.review_at == float("inf") else state.review_at
+    if state.review_at == float("inf"):
+        return None
+    if len(state.sites) > SLICE:  # looking who is due costs as much for one as for all
+        return math.ceil(state.review_at / TOGETHER_S) * TOGETHER_S
+    return state.review_at
 
 
 def decide(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
@@ -266,9 +282,13 @@ def _verify(draft: Draft, site: SiteDraft, path: PathState, *, is_hint: bool) ->
         return
     if not draft.is_usable(path.plane.local):
         return
+    of_box = draft.bursts.level(draft.now, BOX_BURSTS_RATE, BOX_BURSTS)
+    if of_box < (BOX_HINT_BURSTS if is_hint else 1.0):
+        return
     spent = spend_burst(path, draft.now, is_hint=is_hint)
     if spent is None:
         return
+    draft.bursts = Bucket(of_box - 1.0, draft.now)
     site.paths[path.plane] = spent
     other = alternative(draft, site, path.plane)
     draft.actions.append(
@@ -304,8 +324,9 @@ def _returned(draft: Draft, event: AnswerReturned) -> None:
     if after is before:
         return
     site.paths[after.plane] = after
-    if after.liveness is Liveness.RISING:
-        site.review_at = min(site.review_at, after.since + RISE_S)  # no sample may come by then
+    risen_at = after.since + RISE_S
+    if after.liveness is Liveness.RISING and risen_at > draft.now:
+        site.review_at = min(site.review_at, risen_at)  # no sample may come by then
     if after.liveness is not before.liveness:
         _came_back(draft, site, before, after)
 

@@ -58,6 +58,7 @@ class Draft:
         self.is_settled = state.is_settled
         self.forgiven_at = state.forgiven_at
         self.boosts = state.boosts
+        self.bursts = state.bursts
         self._open: dict[SiteName, SiteDraft] = {}
 
     def lay_out(self, intent: Intent, layout: Layout, sites: Mapping[SiteName, SiteState]) -> None:
@@ -159,6 +160,7 @@ class Draft:
             self.is_settled,
             self.forgiven_at,
             self.boosts,
+            self.bursts,
             self.now,
         )
 

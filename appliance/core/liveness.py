@@ -39,6 +39,11 @@ MOST_DOUBLINGS = 3
 BURSTS = 3.0  # token bucket of verifying bursts, per path
 BURSTS_RATE = 0.5  # per second
 HINT_BURSTS = 2.0  # a late answer may not spend the last token: it is for a missing one
+# Of the box: more than a branch's few paths could spend. When it is our own processor or line that
+# makes answers late, a burst on each of a hub's thousands of paths would keep it so for minutes.
+BOX_BURSTS = 64.0
+BOX_BURSTS_RATE = 32.0
+BOX_HINT_BURSTS = 32.0
 
 
 def needed(estimate: Estimate) -> int:

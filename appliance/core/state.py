@@ -124,6 +124,7 @@ class State:
     is_settled: bool = False
     forgiven_at: float = -math.inf  # what was sent before says nothing: our own loop stalled
     boosts: Bucket = EMPTY  # of the box: paths that may begin to be probed fast
+    bursts: Bucket = EMPTY  # of the box: paths that may be verified by a burst
     now: float = 0.0  # of the last event
 
 

@@ -83,9 +83,10 @@ def _live(
     """Those that carry packets, as far as is known, and when to look at the unproven again."""
     unproven = [m for m in members if m.is_usable and m.path.liveness is Liveness.UNKNOWN]
     live = [m for m in members if m.is_usable]
-    if not unproven or not any(s.is_up for s in standings):
+    proven = [s.path.since for s in standings if s.is_up]
+    if not unproven or not proven:
         return live, math.inf
-    due = min([m.path.since for m in unproven]) + UNPROVEN_S
+    due = max(min(proven), min([m.path.since for m in unproven])) + UNPROVEN_S
     if now < due:
         return live, due
     return [m for m in live if m.path.liveness is not Liveness.UNKNOWN], math.inf

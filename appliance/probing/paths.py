@@ -11,6 +11,7 @@ Times are integer nanoseconds on the session clock: monotonic, plus an offset fi
 import asyncio
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -65,6 +66,7 @@ PATIENCE_NS = 200 * MS  # how long a verdict waits for all to be read, whatever 
 COURTESY_NS = 300 * MS  # the second one's first probe comes so much later: a handshake is quicker
 SECOND = 0.5  # and its slow paces are so much of an interval behind the first one's
 OPEN_GAP_NS = 5 * MS  # between the first probes of new paths: each takes a WireGuard handshake
+OPEN_MOST = 32  # first probes that may await their answer at once: more would only make us wait
 IDLE_NS = 1_000 * MS  # when there is nothing to wait for
 
 Emit = Callable[[Event], None]
@@ -168,6 +170,8 @@ class PathProber:
         self._by_answer: dict[tuple[bytes, int], _Path] = {}  # far endpoint and SSID
         self._outgoing: list[Outgoing] = []
         self._intervals: dict[PathId, int] = {}
+        self._opening: set[_Path] = set()  # their first probe awaits its answer
+        self._unopened: deque[_Path] = deque()  # it was due, and waits until there are fewer
         self._sends: list[tuple[int, int, _Path, bool]] = []  # due, tie, path, keeps the pace
         self._deadlines: list[tuple[int, int, _Path]] = []
         self._tie = 0
@@ -201,8 +205,11 @@ class PathProber:
         self._socket.hear({entry.pktinfo for entry in self._paths.values()})
         self._sends = [item for item in self._sends if self._paths.get(item[2].path) is item[2]]
         self._deadlines = [x for x in self._deadlines if self._paths.get(x[2].path) is x[2]]
+        self._unopened = deque(x for x in self._unopened if self._paths.get(x.path) is x)
+        self._opening = {x for x in self._opening if self._paths.get(x.path) is x}
         heapq.heapify(self._sends)
         heapq.heapify(self._deadlines)
+        self._open_more(open_at)
         self._arm()
 
     def use_key(self, key: bytes | None) -> None:
@@ -268,6 +275,7 @@ class PathProber:
             self._emit(LoopStalled(late_ns / 1e9))
         self._send_due(now)
         self._check_deadlines(now + EARLY_NS)
+        self._open_more(now)
         if not self._is_behind:
             self._stalled_ns = 0
         if self._samples:
@@ -316,6 +324,13 @@ class PathProber:
             offset_ns = int(entry.phase * interval_ns) // TICK_NS * TICK_NS
         return now - (now - offset_ns) % interval_ns + interval_ns
 
+    def _open_more(self, now: int) -> None:
+        """Let paths that waited for it be opened, as many as there is room for."""
+        while self._unopened and len(self._opening) < OPEN_MOST:
+            entry = self._unopened.popleft()
+            self._opening.add(entry)
+            self._schedule(entry, now)
+
     def _push(self, due_ns: int, entry: _Path, *, keeps_pace: bool) -> None:
         self._tie += 1
         heapq.heappush(self._sends, (due_ns, self._tie, entry, keeps_pace))
@@ -334,6 +349,8 @@ class PathProber:
                 continue
             if due_ns != entry.due_ns or self._paths.get(entry.path) is not entry:
                 continue  # superseded by another pace
+            if not (entry.session.next_sequence or self._may_open(entry)):
+                continue
             self._probe(entry)
             if now >= entry.traffic_due_ns:
                 self._compare(entry, now)
@@ -342,6 +359,15 @@ class PathProber:
                 self._close_sample(entry, now)
             self._schedule(entry, self._next_due(entry, now + SLACK_NS))
         self._flush()
+
+    def _may_open(self, entry: _Path) -> bool:
+        """May its first probe be sent now? Else it will be as soon as there is room."""
+        if entry not in self._opening:
+            if len(self._opening) >= OPEN_MOST:
+                self._unopened.append(entry)
+                return False
+            self._opening.add(entry)
+        return True
 
     def _probe(self, entry: _Path) -> None:
         # A clock of its own for each: what is sent one after the other in a tick would otherwise
@@ -385,10 +411,11 @@ class PathProber:
             self._outgoing.append((packet, entry.destination, entry.pktinfo))
 
     def _close_sample(self, entry: _Path, now: int) -> None:
-        entry.sample_due_ns = now + max(SAMPLE_LEAST_NS, SAMPLE_PROBES * entry.interval_ns)
         sample = entry.session.take_sample(now)
-        if sample is not None:
-            self._samples.append((entry.path, sample))
+        if sample is None:
+            return  # nothing is known yet: with the next probe it may be
+        entry.sample_due_ns = now + max(SAMPLE_LEAST_NS, SAMPLE_PROBES * entry.interval_ns)
+        self._samples.append((entry.path, sample))
 
     # -- receiving -----------------------------------------------------------------------------
 
@@ -421,7 +448,9 @@ class PathProber:
             self._uplink_answered_ns[slot] = answer.sent_ns
         if not entry.has_answered:
             entry.has_answered = True
+            self._opening.discard(entry)
             self._watch(entry)  # the deadline so far was that of an unknown delay
+            self._close_sample(entry, self._now())  # somebody may wait for it
         entry.is_late = False
         if entry.is_failing:
             self._returned(entry)
@@ -517,6 +546,7 @@ class PathProber:
         answered_ns = self._uplink_answered_ns.get(entry.path.plane.local)
         for _, sent_ns in session.handle_timer(now, stalled_ns):
             entry.is_failing = True
+            self._opening.discard(entry)
             self._emit(
                 ProbeOverdue(
                     entry.path,

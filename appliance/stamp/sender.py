@@ -82,6 +82,7 @@ class SessionSender:
         "_highest_answered",
         "_highest_overdue",
         "_interval",
+        "_is_seasoned",
         "_k",
         "_longest_ns",
         "_lost",
@@ -134,6 +135,7 @@ class SessionSender:
         self._capacity = capacity
         self._timeout_ns = initial_timeout_ns
         self._smoothed_ns = -1  # not known yet
+        self._is_seasoned = False  # it is, by more than the first answer
         self._deviation_ns = 0
         # (sequence number, send time) by the number on the wire, oldest first. The sequence
         # number itself goes on past 2^32.
@@ -225,9 +227,11 @@ class SessionSender:
         if len(interval.pending) >= FOLD:
             interval.fold()
 
-        # Smoothed delay and deviation with the gains of RFC 6298 section 2.
+        # Smoothed delay and deviation with the gains of RFC 6298 section 2. The first answer of all
+        # has waited for a handshake, as none will again: with the second they begin anew.
         smoothed_ns = self._smoothed_ns
-        if smoothed_ns < 0:
+        if not self._is_seasoned:
+            self._is_seasoned = smoothed_ns >= 0
             smoothed_ns = delay_ns
             deviation_ns = delay_ns >> 1
         else:

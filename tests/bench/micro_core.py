@@ -85,8 +85,8 @@ def main() -> None:
 
     def die() -> State:
         after = hub
-        for each in overdue:
-            after, actions = decide(after, each, now + 1)
+        for n, each in enumerate(overdue):  # sent over more than a moment
+            after, actions = decide(after, each, now + 1 + n * 0.002)
             if any(isinstance(a, DetourPlanes) for a in actions):
                 return after
         raise AssertionError

@@ -12,11 +12,12 @@ from appliance.core.events import (
     ProbeOverdue,
     TrafficSampled,
 )
+from appliance.core.liveness import BOX_BURSTS, BOX_BURSTS_RATE, BOX_HINT_BURSTS
 from appliance.core.pace import BOOST_S
 from appliance.core.state import Liveness
 from appliance.stamp.sample import Sample
 from tests.unit.core.box import GOOD, LOSSY, Box, kinds, named
-from tests.unit.core.examples import DEFAULT, VOICE_POLICY, intent, peer, policy, uplink
+from tests.unit.core.examples import DEFAULT, VOICE_POLICY, intent, path, peer, policy, uplink
 
 FIBRE = named("hq/1-1")
 
@@ -60,6 +61,20 @@ def test_one_burst_at_a_time(box) -> None:
     box.tell(AnswerLate(FIBRE, 0.001))
     box.now += 0.003
     assert "VerifyPath" not in kinds(box.tell(overdue()))
+
+
+def test_a_hub_verifies_few_of_the_paths_whose_answers_are_all_missing() -> None:
+    """It is more likely the hub itself that is busy, and thousands of bursts would keep it so."""
+    peers = [peer(f"s{n}", n + 2) for n in range(100)]
+    hub = Box(intent(peers=peers, interval_s=4.0))
+    hub.wait(60, GOOD)
+    hints = [hub.tell(AnswerLate(path(f"s{n}", 1, 1), 0.001)) for n in range(100)]
+    assert sum("VerifyPath" in kinds(each) for each in hints) == BOX_BURSTS - BOX_HINT_BURSTS + 1
+    missing = [hub.tell(overdue(name=f"s{n}/2-1")) for n in range(100)]
+    assert sum(kinds(each).count("VerifyPath") for each in missing) == BOX_HINT_BURSTS - 1
+    hub.now += 1.0
+    missing = [hub.tell(overdue(name=f"s{n}/2-2")) for n in range(100)]
+    assert sum(kinds(each).count("VerifyPath") for each in missing) == BOX_BURSTS_RATE
 
 
 def test_the_alternative_is_none_when_there_is_no_other_path() -> None:

@@ -188,6 +188,16 @@ def test_an_unproven_path_gives_way_to_one_that_answers() -> None:
     assert b.moves() == ["initial 1-1", "path-down 2-1"]
 
 
+def test_an_unproven_path_has_as_long_from_when_others_answer() -> None:
+    """A hub opens thousands of paths one after the other, and may come late to any of them."""
+    b = box(uplinks=THREE[:2])
+    b.wait(20, None)
+    b.wait(2, but={"hq/1-1": None})
+    assert b.carrier() == "1-1"
+    b.wait(5)
+    assert b.moves() == ["initial 1-1"]
+
+
 def test_a_suspect_is_the_second_choice() -> None:
     b = box()
     b.wait(5)

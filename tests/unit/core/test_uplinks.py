@@ -414,3 +414,43 @@ def test_the_first_decision_waits_for_the_facts_of_all_uplinks_but_not_for_ever(
     assert next_deadline(state) == 0.5
     state, _ = decide(state, DeadlinePassed(), 0.5)
     assert state.is_settled
+
+
+# -- a hub's reviews ----------------------------------------------------------------------------
+
+
+def review(box: Box) -> int:
+    """Make the reviews that are due. How often was it asked for?"""
+    count = 0
+    while (due := next_deadline(box.state)) is not None and due <= box.now:
+        box.tell(DeadlinePassed())
+        count += 1
+    return count
+
+
+def test_what_is_due_soon_after_each_other_is_reviewed_together() -> None:
+    hub = Box(intent(peers=[peer(f"s{n}", n + 2) for n in range(100)], interval_s=4.0))
+    hub.wait(70)
+    names = [f"s{n}/1-1" for n in range(100)]
+    hub.kill(*names)
+    hub.now += 20
+    for name in names:  # each will have risen in a second
+        hub.now += 0.01
+        hub.revive(name)
+        review(hub)
+    reviews = 0
+    for _ in range(300):
+        hub.now += 0.01
+        reviews += review(hub)
+    assert 100 / SLICE < reviews < 25
+
+
+def test_answers_of_a_path_that_rises_slowly_are_no_reason_to_look_again(box) -> None:
+    box.kill("hq/1-1")
+    box.now += 20
+    review(box)
+    for count in range(1, 4):
+        box.tell(AnswerReturned(named("hq/1-1"), count))
+        assert box.path("hq/1-1").liveness is Liveness.RISING
+        box.now += 4
+        assert review(box) == (count == 1)

@@ -252,6 +252,7 @@ def test_a_restless_path_gets_k_deviations() -> None:
     # After the first answer the deviation is half the delay (RFC 6298 section 2.2).
     path = Path(k=3)
     path.ask()
+    path.ask()
     path.probe()
     assert path.sender.next_deadline_ns() == path.now + 20 * MS + 3 * 10 * MS
     assert path.sender.next_late_ns() == path.now + 20 * MS + 3 * 10 * MS
@@ -259,6 +260,18 @@ def test_a_restless_path_gets_k_deviations() -> None:
     path.forth_ns += 20 * MS
     path.receive(path.reflect(path.probe()))
     assert path.sender.next_deadline_ns() == path.now + 22_500 * US + 3 * 12_500 * US
+
+
+def test_a_first_answer_that_waited_for_a_handshake_is_not_remembered() -> None:
+    """At a slow pace it would be minutes until a path's answers were missed as early as usual."""
+    path = Path()
+    path.forth_ns += 300 * MS
+    path.ask()
+    path.forth_ns -= 300 * MS
+    path.now += 1_000 * MS
+    path.ask()
+    path.probe()
+    assert path.sender.next_deadline_ns() == path.now + 20 * MS + 4 * 10 * MS
 
 
 def test_a_suspected_path_gets_less_time_until_it_answers() -> None:
