@@ -8,7 +8,8 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
   $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-check bpf check test test-lab lab lab-image bench demo lock hooks clean
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-check setup-bpf bpf check test test-lab lab lab-image bench demo lock hooks clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,9 +20,13 @@ setup: ## install missing system packages and the locked virtual environment
 setup-check:
 	@tools/setup.sh check
 
+setup-bpf:
+	@command -v clang >/dev/null && test -e /usr/include/bpf/bpf_helpers.h || \
+	  { echo 'missing: type apt-get install clang libbpf-dev'; exit 1; }
+
 bpf: $(BPF) ## build what runs inside the kernel, with clang
 
-%.bpf.o: %.bpf.c
+%.bpf.o: %.bpf.c | setup-bpf
 	clang -O2 -Wall -Wextra -Werror -target bpf -idirafter /usr/include/$$(uname -m)-linux-gnu \
 	  -c $< -o $@
 
@@ -30,7 +35,7 @@ check: setup-check bpf ## format, lint, types, import rules, all tests that need
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTHON) -m pytest -q --ignore=tests/lab
+	$(PYTHON) -m pytest -q -n auto --dist worksteal --ignore=tests/lab
 
 test: check test-lab ## everything that CI runs
 

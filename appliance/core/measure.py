@@ -26,7 +26,12 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
     tests = before.tests
     if not before.estimate.answered:
         # The first answers since the path began, or came back: what was lost is of the time before.
-        sample = sample._replace(sent=sample.answered, lost=0)
+        sample = sample._replace(
+            sent=sample.answered,
+            lost=sample.recovered,
+            lost_forward=sample.recovered_forward,
+            lost_backward=sample.recovered_backward,
+        )
     told = directions(before.estimate, sample)
     if tests and before.liveness is not Liveness.DOWN:
         tests = _feed(draft, before, sample.sent, *told)

@@ -24,6 +24,7 @@ _ELEMENT_ATTRIBUTES = struct.Struct("=I4xQQQ")  # map, key, value, flags
 _PROGRAM_ATTRIBUTES = struct.Struct("=IIQQIIQ")  # type, count, code, licence; log level, size, at
 _LINK_ATTRIBUTES = struct.Struct("=IIII")  # program, device, where, flags
 _LOG = 1 << 16
+_AMBIENT, _AMBIENT_LOWER, _CAP_BPF = 47, 3, 39  # prctl(2), capabilities(7)
 
 # ELF (elf(5)), 64 bits, little-endian.
 _ELF = struct.Struct("<16s24xQ10xHHH")  # identity; section headers: at, size of one, count, names
@@ -183,6 +184,11 @@ class Program:
     def _close_maps(self) -> None:
         for each in self.maps.values():
             each.close()
+
+
+def keep_from_children() -> None:
+    """Let no program that we start have CAP_BPF: what it parses comes from outside."""
+    _libc.prctl(_AMBIENT, _AMBIENT_LOWER, _CAP_BPF, 0, 0)  # fails where there is none
 
 
 def _load(source: ObjectFile, descriptors: Mapping[str, int]) -> int:

@@ -1,10 +1,11 @@
 """The reflector in the kernel: what it is told, and what it has counted.
 
 It answers plain STAMP probes where they come in (`reflector.bpf.c`), so that nobody is woken for
-them and a supervisor that is busy, or stopped, does not look like a dead path to others. Optional:
-without Linux 6.6, CAP_BPF or the built object, the supervisor answers all by itself.
+them and a supervisor that is busy does not look like a dead path to others. Optional: without
+Linux 6.6, CAP_BPF or the built object, the supervisor answers all by itself.
 """
 
+import errno
 import os
 import struct
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from appliance.kernel.ebpf import ObjectError, Program, parse_object
 OBJECT = Path(__file__).with_name("reflector.bpf.o")  # built by `make bpf`
 
 _SETTINGS = struct.Struct("=QQQQQ2s2s4x")
-_SESSION_KEY = struct.Struct("=16s2s2x")
+_SESSION_KEY = struct.Struct("=16s2s2s")  # address, SSID, port
 _SESSION = struct.Struct("=II16x")
 _TOTALS = struct.Struct("=QQQ8x")
 _FIRST = bytes(4)  # the only key of a map with one entry
@@ -70,7 +71,7 @@ class KernelReflector:
     def follow(self, ends: Mapping[int, bytes]) -> None:
         """Answer at these ends of planes and nowhere else: our packed address by device index.
 
-        Raises OSError when a device will not have it: the ends before it are followed.
+        A device that is gone is passed over. Raises OSError when one will not have it.
         """
         addresses = self._program.maps["own_address"]
         for ifindex in self._places.keys() - ends.keys():
@@ -79,14 +80,19 @@ class KernelReflector:
         for ifindex, address in ends.items():
             have = self._places.get(ifindex)
             if have is None or have[0] != address:
-                addresses.set(struct.pack("=I", ifindex), address)
-                place = self._program.attach(ifindex) if have is None else have[1]
+                try:
+                    place = self._program.attach(ifindex) if have is None else have[1]
+                except OSError as error:
+                    if error.errno == errno.ENODEV:
+                        continue
+                    raise
                 self._places[ifindex] = address, place
+                addresses.set(struct.pack("=I", ifindex), address)
 
-    def counted(self, source: IPv6Address, ssid: int) -> tuple[int, int] | None:
+    def counted(self, source: IPv6Address, port: int, ssid: int) -> tuple[int, int] | None:
         """How many packets came in a session, and the highest sequence number of them."""
         found = self._program.maps["sessions"].get(
-            _SESSION_KEY.pack(source.packed, ssid.to_bytes(2))
+            _SESSION_KEY.pack(source.packed, ssid.to_bytes(2), port.to_bytes(2))
         )
         return None if found is None else _SESSION.unpack(found)
 

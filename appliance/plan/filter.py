@@ -58,7 +58,7 @@ def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
     yield from _untracked(intent)
     yield from render_classes(intent)
     yield from _input(intent)
-    yield from _forward(bool(tunnels))
+    yield from _forward(intent, bool(tunnels))
     yield "chain postrouting {"
     yield "  type nat hook postrouting priority srcnat; policy accept;"
     yield "  iifname @lans oifname @uplinks masquerade"
@@ -121,9 +121,12 @@ def _input(intent: Intent) -> Iterator[str]:
     yield "}"
 
 
-def _forward(has_planes: bool) -> Iterator[str]:
+def _forward(intent: Intent, has_planes: bool) -> Iterator[str]:
     yield "chain forward {"
     yield "  type filter hook forward priority filter; policy drop;"
+    # The overlay is for boxes: nobody on a LAN speaks to other sites' ends of it, or in its name.
+    yield f"  iifname @lans ip6 saddr {intent.overlay} drop"
+    yield f"  iifname @lans ip6 daddr {intent.overlay} drop"
     # Before the fast path: a SYN is never offloaded.
     yield "  oifname @planes tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
     if has_planes:

@@ -328,7 +328,8 @@ class PathProber:
         """Let paths that waited for it be opened, as many as there is room for."""
         while self._unopened and len(self._opening) < OPEN_MOST:
             entry = self._unopened.popleft()
-            self._opening.add(entry)
+            if not entry.session.next_sequence:  # else it was probed as an alternative meanwhile
+                self._opening.add(entry)
             self._schedule(entry, now)
 
     def _push(self, due_ns: int, entry: _Path, *, keeps_pace: bool) -> None:

@@ -15,7 +15,7 @@ from ipaddress import IPv6Address
 from appliance import clock
 from appliance.contract.ids import SiteId
 from appliance.kernel.reflector import KernelReflector, Settings
-from appliance.probing.sockets import CS6, Outgoing, ProbeSocket, address_of, split_pktinfo
+from appliance.probing.sockets import CS6, Outgoing, ProbeSocket, address_of, port_of, split_pktinfo
 from appliance.stamp.reflector import (
     ERROR_ESTIMATE_PTP,
     Counters,
@@ -55,6 +55,7 @@ class Reflection:
         self._counters_of = counters_of
         self._load = kernel
         self._kernel: KernelReflector | None = None
+        self._is_refused = False  # it is not asked again
         self._key = key
         self.reflector = self._reflector()
 
@@ -69,10 +70,10 @@ class Reflection:
 
     def use_key(self, key: bytes | None) -> None:
         """Answer what is sealed with another key, or with none. All sessions begin anew."""
-        self._key = key
-        counters, self.reflector = self.counters, self._reflector()
-        self.reflector.counters = counters
         self._leave_kernel()
+        self._key = key
+        counters, self.reflector = self.reflector.counters, self._reflector()
+        self.reflector.counters = counters
         self._use_kernel()
 
     def serve(self, socket: ProbeSocket) -> None:
@@ -111,7 +112,6 @@ class Reflection:
 
     def close(self) -> None:
         """Answer nobody any more."""
-        self.reflector.counters = self.counters
         self._leave_kernel()
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
@@ -122,7 +122,7 @@ class Reflection:
 
     def _use_kernel(self) -> None:
         """Have the kernel answer at all ends, or nowhere when it cannot."""
-        if self._socket is None or self._key is not None:
+        if self._socket is None or self._key is not None or self._is_refused:
             return  # it checks no HMAC
         if self._kernel is None and not self._ends:
             return
@@ -144,23 +144,26 @@ class Reflection:
             self._kernel.follow({index: at for at, index in map(split_pktinfo, self._ends)})
         except OSError as error:
             log.info("the supervisor answers probes", extra={"reason": str(error)})
+            self._is_refused = True
             self._leave_kernel()
 
     def _leave_kernel(self) -> None:
         if self._kernel is not None:
+            self.reflector.counters = self.counters
             self._kernel.close()
             self._kernel = None
 
     def _counted_of(self, source: Source, ssid: int) -> PathReport | None:
         """What the kernel counted in another session of this sender.
 
-        A sender's SSID is its plane, and so is the subnet of the address that it sends from.
+        A sender's SSID is its plane, and so is the subnet of the address that it sends from. It
+        has one socket for all planes (docs/adr/0007-one-socket-for-all-planes.md).
         """
         if self._kernel is None:
             return None
         asks = int(address_of(source))
         sender = IPv6Address((asks >> 80 << 16 | ssid) << 64 | asks & 0xFFFF_FFFF_FFFF_FFFF)
-        counted = self._kernel.counted(sender, ssid)
+        counted = self._kernel.counted(sender, port_of(source), ssid)
         return None if counted is None else PathReport(ssid, *counted)
 
     def _answer(self, socket: ProbeSocket) -> None:

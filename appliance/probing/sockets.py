@@ -66,6 +66,11 @@ def address_of(endpoint: bytes) -> IPv6Address:
     return IPv6Address(endpoint[8:24])
 
 
+def port_of(endpoint: bytes) -> int:
+    """The UDP port of an endpoint."""
+    return int.from_bytes(endpoint[2:4])
+
+
 def pktinfo(address: IPv6Address, index: int) -> bytes:
     """Our end of a plane as a control message: our address there, and the index of its device."""
     return _PKTINFO.pack(_PKTINFO.size, socket.IPPROTO_IPV6, IPV6_PKTINFO, address.packed, index)

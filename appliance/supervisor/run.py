@@ -25,6 +25,7 @@ from appliance.config.load import parse_config, read_config
 from appliance.contract.status import ConfigStatus, Reloaded
 from appliance.contract.wire import SOCKET_NAME
 from appliance.core.codec import encode_event
+from appliance.kernel import ebpf
 from appliance.kernel.features import is_proven, missing_features
 from appliance.kernel.files import write_whole
 from appliance.kernel.kernel import Kernel, KernelError
@@ -57,6 +58,7 @@ def run(config: Path, state: Path) -> int:
     about it is printed on standard error.
     """
     try:
+        ebpf.keep_from_children()
         state.mkdir(mode=0o750, parents=True, exist_ok=True)
         return asyncio.run(_run(config, state))
     except EXPLAINED as error:

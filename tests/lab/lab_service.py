@@ -72,6 +72,9 @@ def story_with_the_rights_of_the_unit(lab: Lab) -> None:
             {address.network for address in leased} >= {lte.facts.address4.network},
             f"the lease is in the status {leased}",
         )
+        lab.check("the kernel answers probes" in unit.log(), "the kernel answers probes")
+        inherited = [_capabilities(pid) & 1 << 39 for pid in _dhcpcd_processes()]
+        lab.check(set(inherited) == {0}, "dhcpcd has no CAP_BPF")
         outstanding = unit.get("/v1/plan?dry_run=true")["commands"]
         lab.check(outstanding == [], f"nothing is outstanding in the kernel {outstanding}")
         key = unit.directory / "wireguard.key"
@@ -144,3 +147,9 @@ def _dhcpcd_processes() -> set[int]:
         except OSError:
             continue
     return found
+
+
+def _capabilities(pid: int) -> int:
+    """What a process is permitted, as a mask of bits."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("CapPrm:")[2].split()[0], 16)

@@ -3,6 +3,7 @@
 What it does is seen in tests/lab/lab_reflector.py.
 """
 
+import errno
 import os
 import struct
 from ipaddress import IPv6Address
@@ -33,8 +34,8 @@ class Program:
         self.is_closed = False
 
     def attach(self, ifindex: int) -> int:
-        if ifindex == 99:
-            raise OSError(22, "no such thing")
+        if ifindex >= 98:
+            raise OSError(errno.ENODEV if ifindex == 98 else errno.EINVAL, "no such thing")
         self.places[ifindex], write = os.pipe()
         os.close(write)
         return self.places[ifindex]
@@ -77,6 +78,11 @@ def test_it_follows_the_planes_that_there_are(loaded) -> None:
     assert loaded._program.is_closed
 
 
+def test_a_device_that_is_gone_is_passed_over(loaded) -> None:
+    loaded.follow({98: ONE, 6: TWO})
+    assert loaded._program.maps["own_address"] == {struct.pack("=I", 6): TWO}
+
+
 def test_a_device_that_will_not_have_it_is_told_and_leaves_nothing_behind(loaded) -> None:
     with pytest.raises(OSError, match="no such thing"):
         loaded.follow({5: ONE, 99: TWO})
@@ -86,9 +92,11 @@ def test_a_device_that_will_not_have_it_is_told_and_leaves_nothing_behind(loaded
 
 def test_it_tells_what_was_counted(loaded) -> None:
     maps = loaded._program.maps
-    assert loaded.counted(IPv6Address("fd00::1"), 17) is None
-    maps["sessions"][ONE + b"\0\x11\0\0"] = struct.pack("=IIIIQ", 12, 34, 0, 0, 0)
-    assert loaded.counted(IPv6Address("fd00::1"), 17) == (12, 34)
+    sender = IPv6Address("fd00::1")
+    assert loaded.counted(sender, 4000, 17) is None
+    maps["sessions"][ONE + b"\0\x11\x0f\xa0"] = struct.pack("=IIIIQ", 12, 34, 0, 0, 0)
+    assert loaded.counted(sender, 4000, 17) == (12, 34)
+    assert loaded.counted(sender, 4001, 17) is None
     assert loaded.totals() == Counted(0, 0, 0)
     maps["totals_of"][bytes(4)] = struct.pack("=4Q", 5, 6, 7, 0)
     assert loaded.totals() == Counted(5, 6, 7)

@@ -119,6 +119,22 @@ def test_far_ends_that_are_dead_do_not_keep_the_others_from_being_opened() -> No
         assert last - first >= PATIENCE_NS
 
 
+def test_paths_that_were_verified_before_they_were_opened_take_no_room() -> None:
+    wire = Wire(20 * MS)
+    wire.is_cut = True
+
+    async def work(prober: PathProber) -> None:
+        await asyncio.sleep(0.4)
+        wire.is_cut = False
+        for entry in tuple(prober._unopened)[-40:]:
+            prober.verify(entry.path, None)
+        await asyncio.sleep(10)
+        assert not prober._unopened
+        assert not prober._opening
+
+    hub(wire, 200, work)
+
+
 def test_paths_that_are_gone_before_they_were_opened_make_room() -> None:
     wire = Wire(20 * MS)
     wire.is_cut = True

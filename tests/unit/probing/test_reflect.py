@@ -30,14 +30,14 @@ class Kernel:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.ends: dict[int, bytes] = {}
-        self.asked: list[tuple[IPv6Address, int]] = []
+        self.asked: list[tuple[IPv6Address, int, int]] = []
         self.is_closed = False
 
     def follow(self, ends: dict[int, bytes]) -> None:
         self.ends = ends
 
-    def counted(self, source: IPv6Address, ssid: int) -> tuple[int, int]:
-        self.asked.append((source, ssid))
+    def counted(self, source: IPv6Address, port: int, ssid: int) -> tuple[int, int]:
+        self.asked.append((source, port, ssid))
         return 70, 71
 
     def totals(self) -> Counted:
@@ -101,7 +101,8 @@ async def test_a_path_report_tells_what_the_kernel_counted(bench: Bench) -> None
     value = find(answer[44:], Type.PATH_REPORT)
     assert value is not None
     assert decode_path_report(value) == ((0x21, 70, 71),)
-    assert bench.kernels[0].asked == [(IPv6Address("::21:0:0:0:1"), 0x21)]
+    port = bench.sender.getsockname()[1]
+    assert bench.kernels[0].asked == [(IPv6Address("::21:0:0:0:1"), port, 0x21)]
 
 
 async def test_counters_are_those_of_both(bench: Bench) -> None:
@@ -130,7 +131,7 @@ async def test_a_kernel_that_will_not_have_it_is_done_without(caplog) -> None:
     reflection = Reflection(epoch_ns=0, kernel=refuse)
     reflection.serve(ProbeSocket())
     reflection.follow([END])
-    reflection.follow([])
+    reflection.follow([END])  # it is not asked again
     assert [r.message for r in caplog.records] == ["the supervisor answers probes"]
     assert reflection.counters.reflected == 0
     reflection.close()

@@ -50,7 +50,7 @@ def test_an_abstract_socket() -> None:
             assert _heard(receiver) == "STOPPING=1"
 
 
-@pytest.mark.parametrize("pid", [None, str(os.getpid())])
+@pytest.mark.parametrize("pid", [None, str(os.getpid())], ids=["for anybody", "for us"])
 def test_signs_of_life_come_twice_an_interval(systemd: socket.socket, pid: str | None) -> None:
     environment = {"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "1000000"}
     if pid is not None:
