@@ -285,7 +285,7 @@ def deaths(lab: Lab, hub: Site, supervisor: Supervisor, far: FarEnds) -> None:
         progress.wait(lambda: all_over(supervisor, "1-"), "every class is on the fibre")
         traffic.flow(is_on=True)
         lab.sleep_virtual(5)
-        times[what] = one_death(lab, traffic, far, die)
+        times[what] = one_death(lab, supervisor, traffic, far, die)
         traffic.flow(is_on=False)
         lab.say(f"{what}: all traffic moved after {times[what]:.1f} ms")
         heal()
@@ -297,13 +297,16 @@ def deaths(lab: Lab, hub: Site, supervisor: Supervisor, far: FarEnds) -> None:
         "ms",
         samples=list(times.values()),
         by=times,
-        remark=", ".join(f"{what} {value:.0f} ms" for what, value in times.items()),
+        remark=", ".join(f"{what} {value:.0f} ms" for what, value in times.items())
+        + f" with a probe every {PROBE_S:g} s on each path, {SITES * PLANES / PROBE_S:.0f}/s",
         packets_per_s=PPS,
         probe_interval_s=PROBE_S,
     )
 
 
-def one_death(lab: Lab, traffic: "Traffic", far: FarEnds, die: Callable[[], None]) -> float:
+def one_death(
+    lab: Lab, supervisor: Supervisor, traffic: "Traffic", far: FarEnds, die: Callable[[], None]
+) -> float:
     """Milliseconds from the death to the last packet that was lost by it."""
     before_ns = time.monotonic_ns()
     die()
@@ -313,7 +316,10 @@ def one_death(lab: Lab, traffic: "Traffic", far: FarEnds, die: Callable[[], None
         for sequence, sent_ns in traffic.since(before_ns)
         if not far.arrived_ns(sequence) and sent_ns < time.monotonic_ns() - 2_000_000_000
     ]
-    return (max(lost) - before_ns) / 1e6 if lost else 0.0
+    last_ms = (max(lost) - before_ns) / 1e6 if lost else 0.0
+    detours = [line for line in supervisor.log().splitlines() if '"detour"' in line]
+    lab.say(f"{len(lost)} packets were lost until {last_ms:.1f} ms: {''.join(detours[-1:])}")
+    return last_ms
 
 
 def all_over(supervisor: Supervisor, planes: str) -> bool:
