@@ -138,7 +138,9 @@ def acquit(draft: Draft, slot: Slot) -> None:
 def forgive(draft: Draft) -> None:
     """What was overdue until now is our own fault."""
     draft.uplinks = {
-        slot: UplinkState(u.facts, u.attached_at, u.condemned_at, (), u.probed)
+        slot: u  # a verdict keeps its reasons
+        if u.condemned_at is not None
+        else UplinkState(u.facts, u.attached_at, None, (), u.probed)
         for slot, u in draft.uplinks.items()
     }
 

@@ -299,6 +299,13 @@ def test_our_own_stall_is_nobodys_fault(box) -> None:
     assert box.warnings == {}
 
 
+def test_a_stall_leaves_a_verdict_its_reasons(box) -> None:
+    """A hub stalls right after it, with thousands of classes to move: they are to say why."""
+    condemn(box)
+    box.tell(LoopStalled(0.03))
+    assert len(box.state.uplinks[Slot(1)].overdue) == 4
+
+
 # -- a hub ----------------------------------------------------------------------------------------
 
 
