@@ -56,6 +56,7 @@ class Reflection:
         self._load = kernel
         self._kernel: KernelReflector | None = None
         self._is_refused = False  # it is not asked again
+        self._told = "", ""
         self._key = key
         self.reflector = self._reflector()
 
@@ -122,30 +123,32 @@ class Reflection:
 
     def _use_kernel(self) -> None:
         """Have the kernel answer at all ends, or nowhere when it cannot."""
-        if self._socket is None or self._key is not None or self._is_refused:
-            return  # it checks no HMAC
-        if self._kernel is None and not self._ends:
+        if self._socket is None or not (self._ends or self._kernel):
+            return
+        if self._key is not None:
+            self._tell("the supervisor answers probes", "the kernel cannot check their seals")
+            return
+        if self._is_refused:
             return
         try:
             if self._kernel is None:
-                gap_ns, slack_ns, total_gap_ns, total_slack_ns = self.reflector.bounds
-                self._kernel = self._load(
-                    Settings(
-                        self._epoch_ns,
-                        gap_ns,
-                        slack_ns,
-                        total_gap_ns,
-                        total_slack_ns,
-                        self._socket.port,
-                        ERROR_ESTIMATE_PTP,
-                    )
+                port = self._socket.port
+                settings = Settings(
+                    self._epoch_ns, *self.reflector.bounds, port, ERROR_ESTIMATE_PTP
                 )
-                log.info("the kernel answers probes")
+                self._kernel = self._load(settings)
             self._kernel.follow({index: at for at, index in map(split_pktinfo, self._ends)})
+            self._tell("the kernel answers probes")
         except OSError as error:
-            log.info("the supervisor answers probes", extra={"reason": str(error)})
             self._is_refused = True
             self._leave_kernel()
+            self._tell("the supervisor answers probes", str(error))
+
+    def _tell(self, who: str, reason: str = "") -> None:
+        """Log who answers, when it is somebody else than before."""
+        if (who, reason) != self._told:
+            self._told = who, reason
+            log.info(who, extra={"reason": reason} if reason else {})
 
     def _leave_kernel(self) -> None:
         if self._kernel is not None:

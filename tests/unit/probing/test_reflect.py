@@ -113,7 +113,8 @@ async def test_counters_are_those_of_both(bench: Bench) -> None:
     assert bench.reflection.counters.reflected == 101  # of a kernel that is not asked any more
 
 
-async def test_sealed_probes_are_answered_by_the_supervisor_alone() -> None:
+async def test_sealed_probes_are_answered_by_the_supervisor_alone(caplog) -> None:
+    caplog.set_level("INFO")
     bench = Bench(key=KEY)
     with contextlib.closing(bench):
         assert bench.kernels == []
@@ -121,6 +122,8 @@ async def test_sealed_probes_are_answered_by_the_supervisor_alone() -> None:
         assert len(bench.kernels) == 1
         bench.reflection.use_key(KEY)
         assert bench.kernels[0].is_closed
+    who = [r.message.split()[1] for r in caplog.records]
+    assert who == ["supervisor", "kernel", "supervisor"]
 
 
 async def test_a_kernel_that_will_not_have_it_is_done_without(caplog) -> None:
