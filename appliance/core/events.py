@@ -140,7 +140,7 @@ class PathMtuChanged:
 
 @dataclass(frozen=True, slots=True)
 class LoopStalled:
-    """Our own loop ran late by this much: deadlines moved, no path is blamed."""
+    """Our own loop ran late by this much, and deadlines moved. No path is blamed for a long one."""
 
     late_s: float
 

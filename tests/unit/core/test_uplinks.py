@@ -299,10 +299,19 @@ def test_our_own_stall_is_nobodys_fault(box) -> None:
     assert box.warnings == {}
 
 
+def test_a_short_stall_forgives_nothing(box) -> None:
+    for name in ("hq/1-1", "shop/1-1", "hq/1-2"):
+        miss(box, name)
+    box.tell(LoopStalled(0.05))
+    miss(box, "shop/1-2")
+    assert not box.state.uplinks[Slot(1)].is_usable
+    assert box.carrier() == "2-1"
+
+
 def test_a_stall_leaves_a_verdict_its_reasons(box) -> None:
     """A hub stalls right after it, with thousands of classes to move: they are to say why."""
     condemn(box)
-    box.tell(LoopStalled(0.03))
+    box.tell(LoopStalled(0.3))
     assert len(box.state.uplinks[Slot(1)].overdue) == 4
 
 
