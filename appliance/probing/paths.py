@@ -67,6 +67,7 @@ COURTESY_NS = 300 * MS  # the second one's first probe comes so much later: a ha
 SECOND = 0.5  # and its slow paces are so much of an interval behind the first one's
 OPEN_GAP_NS = 5 * MS  # between the first probes of new paths: each takes a WireGuard handshake
 OPEN_MOST = 32  # first probes that may await their answer at once: more would only make us wait
+CONFIRM_PROBES = 5  # the MTU is confirmed with every fifth probe at most: at slow paces it costs
 IDLE_NS = 1_000 * MS  # when there is nothing to wait for
 
 Emit = Callable[[Event], None]
@@ -405,6 +406,8 @@ class PathProber:
     def _search_mtu(self, entry: _Path, now: int) -> None:
         if entry.is_failing or now < entry.mtu.next_deadline_ns():
             return  # a path that does not answer small probes says nothing about sizes
+        if entry.mtu.is_confirmed and entry.session.next_sequence % CONFIRM_PROBES:
+            return
         size = entry.mtu.next_probe(now)
         if size is not None:
             entry.padded_sizes[entry.side.next_sequence] = size

@@ -14,7 +14,7 @@ BASE = 1280  # every IPv6 path carries this (RFC 8200 section 5); RFC 8899's BAS
 STEP = 8  # the search stops when the answer is known this closely
 MAX_PROBES = 3  # RFC 8899 section 5.1.2
 PROBE_GAP_NS = 200_000_000  # between two probes of a search, and before a repeated one
-CONFIRM_NS = 5_000_000_000  # how often a size that is in use is tried again
+CONFIRM_NS = 5_000_000_000  # how often a size that is in use is tried again, at the most
 RAISE_NS = 600_000_000_000  # PMTU_RAISE_TIMER, RFC 8899 section 5.1.1
 
 
@@ -44,6 +44,11 @@ class PathMtu:
         self._losses = 0
         self._due_ns = now_ns
         self._raise_ns = now_ns + RAISE_NS
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Is nothing searched for, and does nothing speak against the size in use?"""
+        return self.phase is Phase.COMPLETE and not self._losses
 
     def next_deadline_ns(self) -> int:
         """When `next_probe` will have something to send."""

@@ -154,6 +154,18 @@ async def test_padded_probes_settle_on_the_device_mtu_and_say_so_once(bench: Ben
     assert [e.mtu for e in bench.of(PathMtuChanged)] == [1420]
 
 
+async def test_a_slow_path_confirms_its_mtu_with_every_fifth_probe(bench: Bench) -> None:
+    await bench.until(lambda: bool(bench.of(PathMtuChanged)))
+    entry = bench.prober._paths[PathId(HQ, ONE)]
+    sizes = []
+    for n in range(10):  # each so late that a confirmation is due
+        entry.padded_sizes.clear()
+        entry.session.probe(bench.prober._now())
+        bench.prober._search_mtu(entry, bench.prober._now() + (n + 1) * 60_000_000_000)
+        sizes += entry.padded_sizes.values()
+    assert sizes == [1420, 1420]
+
+
 async def test_real_traffic_is_compared_between_both_ends(bench: Bench) -> None:
     bench.own_count, bench.far_counts = 1000, (1000, 0)
     await bench.until(lambda: bench.prober._paths[PathId(HQ, ONE)].compared is not None)
