@@ -233,8 +233,7 @@ def _overdue(draft: Draft, event: ProbeOverdue) -> None:
     if is_silent or _is_cut(path) or _is_dying(site, path, sent_at):
         _fall(draft, site, path)
         return
-    _suspect_loss(draft, site, path.plane)
-    _verify(draft, site, site.paths[path.plane], is_hint=False)
+    _verify(draft, site, path, is_hint=False)
     _verify_neighbours(draft, site, path.plane)
 
 
@@ -335,10 +334,14 @@ def _returned(draft: Draft, event: AnswerReturned) -> None:
 def _came_back(draft: Draft, site: SiteDraft, before: PathState, after: PathState) -> None:
     if after.liveness is not Liveness.DOWN:
         draft.clear("one-way-loss", str(PathId(site.name, after.plane)))
-    if before.liveness is not Liveness.SUSPECT:
-        reconsider(draft, site)
-        if draft.detours:
-            uplinks.undo_detours(draft)
+    if before.liveness is Liveness.SUSPECT:
+        # It lives, so what was missing was lost. Not sooner: to find out whether it lives is urgent,
+        # and fast probing keeps both ends busy.
+        _suspect_loss(draft, site, after.plane)
+        return
+    reconsider(draft, site)
+    if draft.detours:
+        uplinks.undo_detours(draft)
 
 
 def _far_end(draft: Draft, event: FarEndReported) -> None:

@@ -20,6 +20,7 @@ UNPROVEN_S = 3.0  # how long a path that never answered may carry a class while 
 GLANCE_S = 1.0  # when to look again at a path that is suspect at the moment
 LOOK_AGAIN = 0.5  # of the hold time: when to look again for a gain in quality
 SHORTEST_LOOK_S = 5.0
+SOON_S = 0.5  # paths of one uplink come back some milliseconds apart: the best of them is waited for
 
 
 class Choice(NamedTuple):
@@ -156,7 +157,8 @@ def _volunteer(
     hold_s = plan.policy.hold_s
     worst = max([m.merit for m in members])
     lowest = max([m.candidate.tier for m in members])
-    ripe = []
+    ripe: list[Standing] = []
+    soon: list[Standing] = []
     review_at = math.inf
     for standing in standings:
         path = standing.path
@@ -181,8 +183,10 @@ def _volunteer(
             due = now + max(SHORTEST_LOOK_S, LOOK_AGAIN * hold_s)
         if due > now:
             review_at = min(review_at, due)
-        else:
-            ripe.append(standing)
+        if due <= now + SOON_S:
+            (soon if due > now else ripe).append(standing)
+    if ripe and best([*ripe, *soon]) in soon:
+        return Choice(review_at=review_at)
     return _promote(plan, members, ripe, review_at)
 
 
