@@ -3,10 +3,12 @@
 import json
 import math
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from lab.machine import CommandError, Machine
+from lab.machine import CommandError, Daemon, Machine
 
 _RTT = re.compile(r"icmp_seq=(\d+) .*time=([\d.]+) ms(.*DUP!)?")
 _SUMMARY = re.compile(r"rtt min/avg/max/mdev = ([\d.]+)/([\d.]+)/([\d.]+)/")
@@ -74,7 +76,25 @@ class IperfResult:
     cpu_ratio: float  # of the whole guest, client's view
 
 
-def iperf3(
+class IperfRun:
+    """A run under way, with a server of its own."""
+
+    def __init__(
+        self, client: subprocess.Popen[str], server: Daemon, parse: Callable[[str], IperfResult]
+    ) -> None:
+        self._client = client
+        self._server = server
+        self._parse = parse
+
+    def result(self) -> IperfResult:
+        """Wait for its end. Raises CommandError for one that failed."""
+        output, _ = self._client.communicate()
+        result = self._parse(output)
+        self._server.process.wait(10)
+        return result
+
+
+def start_iperf3(
     client: Machine,
     server: Machine,
     address: str,
@@ -86,21 +106,20 @@ def iperf3(
     port: int,
     options: tuple[str, ...],
     wait_until: Callable[[Callable[[], object], float, str], object],
-) -> IperfResult:
-    """One run with a server of its own. `direction`: "forward", "backward" or "both"."""
+) -> IperfRun:
+    """Start a run. `direction`: "forward", "backward" or "both"."""
     flags = {"forward": [], "backward": ["--reverse"], "both": ["--bidir"]}[direction]
     daemon = server.background(["iperf3", "-s", "-1", "-p", str(port)], name=f"iperf3-{port}")
     wait_until(lambda: is_listening(server, port), 5, "iperf3 listens")
     argv = ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-P", str(parallel)]
     argv += ["-O", str(omit_s), "-J", *flags, *options]
-    report = json.loads(client.run(argv, check=False))
+    return IperfRun(client.start(argv), daemon, partial(parse_iperf3, direction=direction))
+
+
+def parse_iperf3(output: str, *, direction: str) -> IperfResult:
+    report = json.loads(output)
     if "error" in report:
         raise CommandError(f"iperf3: {report['error']}")  # noqa: EM102
-    daemon.process.wait(10)
-    return parse_iperf3(report, direction)
-
-
-def parse_iperf3(report: dict[str, dict[str, dict[str, float]]], direction: str) -> IperfResult:
     end = report["end"]
     first = end["sum_received"]["bits_per_second"] / 1e6
     second = end.get("sum_received_bidir_reverse", {}).get("bits_per_second", 0.0) / 1e6

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 from lab import machine, programs
 from lab.line import Line
 from lab.machine import CommandError, Daemon, Machine
-from lab.programs import IperfResult, PingResult
+from lab.programs import IperfResult, IperfRun, PingResult
 from lab.report import Report
 from lab.sessions import SessionsResult, TcpSessions
 from lab.stream import Stream, StreamResult
@@ -341,7 +341,31 @@ class Lab:
         options: Sequence[str] = (),
     ) -> IperfResult:
         """A TCP run (other `options` go to iperf3); rates as the receivers counted them."""
-        return programs.iperf3(
+        return self.start_iperf3(
+            client,
+            server,
+            seconds=seconds,
+            parallel=parallel,
+            direction=direction,
+            omit_s=omit_s,
+            family=family,
+            options=options,
+        ).result()
+
+    def start_iperf3(
+        self,
+        client: Machine,
+        server: Host,
+        *,
+        seconds: float = 5,
+        parallel: int = 1,
+        direction: Literal["forward", "backward", "both"] = "forward",
+        omit_s: float = 1,
+        family: Family = 4,
+        options: Sequence[str] = (),
+    ) -> IperfRun:
+        """The same in the background, until `result()`."""
+        return programs.start_iperf3(
             client,
             server,
             server.address(family),

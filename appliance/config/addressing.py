@@ -26,6 +26,9 @@ UPLINK_MARK_MASK = 0x0F000000
 TABLE_BASE = 0xB1000000  # route table ids TABLE_BASE .. TABLE_BASE + 0xffff
 RULE_PRIORITY_FIRST = 20000
 RULE_PRIORITY_LAST = 20999
+QDISC_HANDLE = 0xB1  # major number of qdiscs
+FILTER_PRIORITY_FIRST = 45312  # of tc filters
+FILTER_PRIORITY_LAST = 45567
 NEXTHOP_ID_BASE = 0x0B000000  # nexthop ids NEXTHOP_ID_BASE .. 0x0bffffff and groups 0x4......
 
 MANAGEMENT_SUBNET = 0xFFFF
@@ -39,6 +42,11 @@ def mirrored(plane: Plane) -> Plane:
 def plane_device(plane: Plane) -> str:
     """Name of the plane's WireGuard device, at most 8 of the 15 octets that a name may have."""
     return f"{DEVICE_PREFIX}{plane.local}-{plane.remote}"
+
+
+def shaper_device(slot: Slot, direction: str) -> str:
+    """Name of the device in which packets of an uplink wait; `direction` is "up" or "down"."""
+    return f"{DEVICE_PREFIX}{direction}{slot}"
 
 
 def plane_subnet(overlay: IPv6Network, plane: Plane) -> IPv6Network:

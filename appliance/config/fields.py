@@ -66,10 +66,12 @@ parse_interval = scalars.between(scalars.parse_duration, "10 ms", "10 s")
 parse_limit = scalars.between(scalars.parse_duration, "100 us", "10 s")
 parse_hold = scalars.between(scalars.parse_duration, "1 s", "60 min")
 # A limit of 0 % could not be told from bad luck, and one above 50 % is no service.
+parse_rate = scalars.between(scalars.parse_rate, "100 kbit/s", "10 Gbit/s")
 parse_loss = scalars.between(scalars.parse_ratio, "0.01 %", "50 %")
 
 _DURATION = _json(type="string", pattern=scalars.DURATION_PATTERN)
 _RATIO = _json(type="string", pattern=scalars.RATIO_PATTERN)
+_RATE = _json(type="string", pattern=scalars.RATE_PATTERN)
 _HOST = {"type": "string", "pattern": r"^[0-9A-Fa-f.:]+$"}
 _NET = {"type": "string", "pattern": r"^[0-9A-Fa-f.:]+/[0-9]{1,3}$"}
 
@@ -100,6 +102,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Interval = Annotated[int, PlainValidator(parse_interval), _DURATION]  # us
 Limit = Annotated[int, PlainValidator(parse_limit), _DURATION]  # us
 Hold = Annotated[int, PlainValidator(parse_hold), _DURATION]  # us
+Rate = Annotated[int, PlainValidator(parse_rate), _RATE]  # bit/s
 Loss = Annotated[float, PlainValidator(parse_loss), _RATIO]  # ratio
 
 Overlay = Annotated[IPv6Network, PlainValidator(addresses.parse_overlay), WithJsonSchema(_NET)]

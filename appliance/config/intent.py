@@ -55,6 +55,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Shaping:
+    """What a line carries, in bit/s, and the octets that it adds to each IP packet."""
+
+    up_bps: int
+    down_bps: int
+    overhead: int = 18
+
+
+@dataclass(frozen=True, slots=True)
 class Uplink:
     """A WAN attachment of this box."""
 
@@ -69,6 +78,7 @@ class Uplink:
     weight: int = 1  # share of flows in mode `share`, 1..255
     targets: tuple[Target, ...] = ()
     quorum: int = 1  # targets that must answer for the uplink to count as healthy
+    shaping: Shaping | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def compile_intent(config: schema.Config) -> Intent:
 
 def _uplink(uplink: schema.Uplink, position: int) -> intent.Uplink:
     static = tuple(address for address in uplink.address if address is not None)
-    health = uplink.health
+    health, shaping = uplink.health, uplink.shaping
     return intent.Uplink(
         name=UplinkName(uplink.name),
         slot=Slot(uplink.slot or position),
@@ -124,6 +124,7 @@ def _uplink(uplink: schema.Uplink, position: int) -> intent.Uplink:
         weight=uplink.weight,
         targets=tuple(health.targets) if health else (),
         quorum=health.quorum if health else 1,
+        shaping=intent.Shaping(shaping.up, shaping.down, shaping.overhead) if shaping else None,
     )
 
 

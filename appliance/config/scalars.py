@@ -17,6 +17,7 @@ from appliance.config.errors import HIDDEN, Malformed
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # a DNS label, RFC 1123 section 2.1
 DEVICE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$"
 DURATION_PATTERN = r"^([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(us|ms|s|min)$"
+RATE_PATTERN = r"^([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(kbit|Mbit|Gbit)/s$"
 RATIO_PATTERN = r"^([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%$"
 PORTS_PATTERN = r"^([0-9]{1,5})-([0-9]{1,5})$"
 KEY_PATTERN = r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"  # 32 octets end in two bits of zero
@@ -25,6 +26,7 @@ FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 _NAME = re.compile(NAME_PATTERN)
 _DEVICE = re.compile(DEVICE_PATTERN)
 _DURATION = re.compile(DURATION_PATTERN)
+_RATE = re.compile(RATE_PATTERN)
 _RATIO = re.compile(RATIO_PATTERN)
 _PORTS = re.compile(PORTS_PATTERN)
 _KEY = re.compile(KEY_PATTERN)
@@ -34,6 +36,7 @@ _PASTED_KEY = re.compile(r"^([A-Za-z0-9+/]{43}=?|[0-9A-Fa-f]{64})$|-----BEGIN|\n
 # The kernel has these itself; "all" and "default" are places under /proc/sys/net.
 _RESERVED_DEVICES = frozenset({"lo", "all", "default"})
 
+_BPS = {"kbit": 1_000, "Mbit": 1_000_000, "Gbit": 1_000_000_000}
 _US = {"s": 1_000_000, "ms": 1_000, "us": 1, "min": 60_000_000}
 
 # RFC 2474 (cs0-cs7, df), 2597 (af), 3246 (ef), 5865 (va), 8622 (le)
@@ -99,6 +102,14 @@ def render_duration(us: int) -> str:
     """The text of a duration, in the largest of s, ms and us that needs no fraction."""
     unit = next(unit for unit in ("s", "ms", "us") if us % _US[unit] == 0)
     return f"{us // _US[unit]} {unit}"
+
+
+def parse_rate(value: object) -> int:
+    """`20 Mbit/s` -> 20000000 bit/s: a decimal number, at most one space, and the unit."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise Malformed(value, "is no rate", "a number and kbit/s, Mbit/s or Gbit/s: 20 Mbit/s")
+    return int(Decimal(match[1]) * _BPS[match[2]])
 
 
 def parse_ratio(value: object) -> float:

@@ -30,6 +30,7 @@ from appliance.config.fields import (
     PortRange,
     ProtocolName,
     PublicKey,
+    Rate,
     SecretFile,
     SiteNumber,
     SitePrefix,
@@ -90,6 +91,25 @@ class Health(Section):
     )
 
 
+class Shaping(Section):
+    """What the line carries. Packets then wait in order here and not in a modem's long queue."""
+
+    up: Rate = Field(
+        description="Rate to send at, a little below what the line carries, 100 kbit/s to "
+        "10 Gbit/s.",
+        examples=["19 Mbit/s"],
+    )
+    down: Rate = Field(
+        description="Rate to receive at: senders are held back to it.", examples=["95 Mbit/s"]
+    )
+    overhead: Annotated[int, Field(ge=0, le=255)] = Field(
+        default=18,
+        description="Octets that the line adds to each IP packet: Ethernet and cable 18, VDSL2 "
+        "22, VDSL2 with PPPoE 30.",
+        examples=[18],
+    )
+
+
 class Uplink(Section):
     """A WAN attachment of this box."""
 
@@ -127,6 +147,11 @@ class Uplink(Section):
         default=1,
         description="Share of the flows that it gets in mode `share`, relative to the others.",
         examples=[10],
+    )
+    shaping: Shaping | None = Field(
+        default=None,
+        description="Its rates, to queue what is sent and received here. Without it nothing is "
+        "queued here.",
     )
     health: Health | None = Field(
         default=None,

@@ -6,6 +6,7 @@ along what the real one takes along when a device or a nexthop object goes.
 
 import errno
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from appliance.kernel.kernel import KernelError
@@ -14,6 +15,7 @@ from appliance.plan.plan import (
     SHARED,
     Add,
     Change,
+    Clsact,
     Delete,
     Device,
     DeviceAddress,
@@ -26,17 +28,22 @@ from appliance.plan.plan import (
     NexthopGroup,
     Observed,
     Op,
+    Redirect,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     Wireguard,
     WireguardPeer,
 )
 
+_UNSAID = 0  # of a program that failed
 _MISSING = {Kind.DEVICE: errno.ENODEV}
 # These know no difference between adding and changing.
-_ONLY_SET = SHARED | {Kind.WIREGUARD, Kind.PEER, Kind.FILTER}
-_ON_DEVICE = frozenset({Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS})
+_ONLY_SET = SHARED | {Kind.WIREGUARD, Kind.PEER, Kind.SHAPER, Kind.REDIRECT, Kind.FILTER}
+_ON_DEVICE = frozenset(
+    {Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS, Kind.SHAPER, Kind.REDIRECT, Kind.CLSACT}
+)
 _STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})
 
 
@@ -62,7 +69,9 @@ class FakeKernel:
         self.foreign: dict[Key, Item] = dict(foreign or {})
         self.links: dict[str, Link] = {name: Link(is_up=False) for name in devices}
         self.sysctls: dict[str, str] = {}
+        self.clsacts: set[str] = set()  # devices on which filters may hang
         self.counters: dict[str, int] = {}
+        self.drops: dict[str, int] = {}
         self.applied: list[Op] = []
         self.crash_after = crash_after
 
@@ -96,6 +105,9 @@ class FakeKernel:
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
         return tuple(self.counters.get(name) for name in names)
 
+    def read_drops(self, device: str) -> int | None:
+        return self.drops.get(device)
+
     # What somebody else does, by hand or by pulling a plug.
 
     def put_foreign(self, key: Key, item: Item) -> None:
@@ -115,6 +127,8 @@ class FakeKernel:
         name = str(key.ident[0])
         if key.kind is Kind.LINK:
             return self.links.get(name)
+        if key.kind is Kind.CLSACT:
+            return Clsact() if name in self.clsacts else None
         if key.kind in SHARED:
             return Sysctl(self.sysctls.get(name, "0")) if self._has_sysctl(name) else None
         if key.kind is Kind.ADDRESS:
@@ -158,6 +172,8 @@ class FakeKernel:
             self.links[name] = item
         elif isinstance(item, Sysctl):
             self.sysctls[name] = item.value
+        elif isinstance(item, Clsact):
+            self.clsacts.add(name)
         else:
             self.owned[key] = self._learned(key, item)
             if isinstance(item, Device) and not item.is_up:
@@ -180,6 +196,11 @@ class FakeKernel:
                 return None if self._has_sysctl(name) else errno.ENOENT
             case Wireguard() | WireguardPeer():
                 return None if Key(Kind.DEVICE, (name,)) in self.owned else errno.ENODEV
+            case Shaper() | Clsact():
+                return None if self._has_device(name) else _UNSAID
+            case Redirect(_, to):
+                is_there = name in self.clsacts and (to is None or self._has_device(to))
+                return None if is_there else _UNSAID
             case DeviceAddress():
                 return None if self._has_device(name) else errno.ENODEV
             case Nexthop(_, device):
@@ -211,6 +232,10 @@ class FakeKernel:
             self._cascade_nexthop(int(key.ident[0]))
 
     def _cascade_device(self, name: str) -> None:
+        self.clsacts.discard(name)
+        for key, item in list(self.owned.items()):
+            if isinstance(item, Redirect) and item.to == name:
+                self.owned[key] = replace(item, to="*")  # as tc shows it
         self._drop(lambda k, _: k.kind in _ON_DEVICE and k.ident[0] == name)
         self._cascade_down(name)
 

@@ -10,13 +10,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
-from appliance.config.addressing import DEVICE_PREFIX, NEXTHOP_ID_BASE, NFT_TABLE, TABLE_BASE
-from appliance.kernel import listing
+from appliance.config.addressing import (
+    DEVICE_PREFIX,
+    FILTER_PRIORITY_FIRST,
+    NEXTHOP_ID_BASE,
+    NFT_TABLE,
+    TABLE_BASE,
+)
+from appliance.kernel import listing, tc
 from appliance.kernel import rtnetlink as rt
+from appliance.kernel.kernel import KernelError
 from appliance.kernel.netlink import Netlink, collect
 from appliance.kernel.process import ProcessError, run
 from appliance.kernel.sysctl import read_sysctl
-from appliance.plan.plan import Add, Delete, Device, DeviceAddress, Item, Key, Kind, Nexthop, Route
+from appliance.plan.plan import (
+    Add,
+    Clsact,
+    Delete,
+    Device,
+    DeviceAddress,
+    Item,
+    Key,
+    Kind,
+    Nexthop,
+    Redirect,
+    Route,
+    Shaper,
+)
 
 _DEVICE = f"{DEVICE_PREFIX}probe"
 _HOP = NEXTHOP_ID_BASE + 0xFFFF
@@ -52,6 +72,52 @@ async def missing_features() -> tuple[MissingFeature, ...]:
         found.append(MissingFeature("IPv6", "boot without ipv6.disable=1: the overlay needs it"))
     found += await _nftables()
     return tuple(found)
+
+
+async def missing_for_shaping() -> tuple[MissingFeature, ...]:
+    """What shaping lacks; empty when nothing. Needs CAP_NET_ADMIN."""
+    netlink = Netlink(socket.NETLINK_ROUTE)
+    key = Key(Kind.DEVICE, (_DEVICE,))
+    try:
+        _undo(netlink, key)
+        if not _can(netlink, key, Device("ifb", 1500)):
+            return (MissingFeature("ifb devices", f"{_KERNEL} CONFIG_IFB, or: modprobe ifb"),)
+        return await _traffic_control()
+    finally:
+        _undo(netlink, key)
+        netlink.close()
+
+
+async def _traffic_control() -> tuple[MissingFeature, ...]:
+    tries: dict[MissingFeature, tuple[Key, Item]] = {
+        MissingFeature("the CAKE shaper", f"{_KERNEL} CONFIG_NET_SCH_CAKE"): (
+            Key(Kind.SHAPER, (_DEVICE,)),
+            Shaper(1_000_000, 0, is_ingress=True),
+        ),
+        MissingFeature("clsact qdiscs", f"{_KERNEL} CONFIG_NET_SCH_INGRESS"): (
+            Key(Kind.CLSACT, (_DEVICE,)),
+            Clsact(),
+        ),
+        MissingFeature("flower filters", f"{_KERNEL} CONFIG_NET_CLS_FLOWER and _ACT_GACT"): (
+            Key(Kind.REDIRECT, (_DEVICE, "egress", FILTER_PRIORITY_FIRST)),
+            Redirect("ip", None, (1, 2)),
+        ),
+        MissingFeature("redirection", f"{_KERNEL} CONFIG_NET_CLS_MATCHALL and _ACT_MIRRED"): (
+            Key(Kind.REDIRECT, (_DEVICE, "ingress", FILTER_PRIORITY_FIRST)),
+            Redirect("all", _DEVICE),
+        ),
+    }
+    try:
+        await run(["tc", "-V"])
+    except ProcessError as error:
+        return (MissingFeature("tc", f"install iproute2 ({error})"),)
+    missing = []
+    for feature, (key, item) in tries.items():
+        try:
+            await tc.apply([Add(key, item)])
+        except KernelError:
+            missing.append(feature)
+    return tuple(missing)
 
 
 def _rtnetlink(netlink: Netlink) -> list[MissingFeature]:

@@ -67,3 +67,7 @@ class Kernel(Protocol):
         A smaller value than before means that the table was loaded anew: start over.
         """
         ...
+
+    def read_drops(self, device: str) -> int | None:
+        """Packets that the root qdisc of a device has dropped; None for one that is not there."""
+        ...

@@ -7,10 +7,10 @@ killed at any instruction.
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from itertools import groupby
 
-from appliance.kernel import listing
+from appliance.kernel import listing, tc
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.keys import Keys
@@ -75,6 +75,9 @@ class LinuxKernel:
         async with self._turn:
             for (kind, _), group in groupby(ours, key=_batch):
                 batch = list(group)
+                if kind in tc.KINDS:
+                    await tc.apply(batch)
+                    continue
                 if kind is Kind.FILTER:
                     for op in batch:
                         await self._nftables.apply(op)
@@ -96,6 +99,13 @@ class LinuxKernel:
             return self._nftables.read_counters(names)
         except OSError:  # the socket failed: nothing is known this time
             return (None,) * len(names)
+
+    def read_drops(self, device: str) -> int | None:
+        try:
+            ((payload, code),) = self._steering.ask([rt.get_root_qdisc(device)])
+        except OSError:
+            return None
+        return None if code else listing.drops(payload)
 
     # Applying
 
@@ -168,8 +178,24 @@ class LinuxKernel:
             request = rt.RULE_HEADER.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
             rules = [payload async for payload in self._dump(rt.GETRULE, request)]
             found.update(listing.each_rule(iter(rules)))
+        found.update(await self._observe_shaping(wanted, names, found))
         found.update(await self._nftables.observe())
         return found
+
+    async def _observe_shaping(
+        self, wanted: frozenset[Key], names: Mapping[int, str], found: Mapping[Key, Item]
+    ) -> dict[Key, Item]:
+        """What `tc` tells, which is asked only where there is something that may be ours."""
+        hooked: set[str] = set()
+        async for payload in self._dump(rt.GETQDISC, rt.TC_HEADER.pack(0, 0, 0, 0, 0)):
+            index, kind = listing.qdisc(payload)
+            if kind == "clsact" and index in names:
+                hooked.add(names[index])
+        has_shapers = any(isinstance(i, Device) and i.kind == "ifb" for i in found.values())
+        if not (hooked or has_shapers):
+            return {}
+        seen = await tc.observe(hooked)
+        return {key: i for key, i in seen.items() if key.kind not in SHARED or key in wanted}
 
     async def _dump(self, kind: int, request: bytes) -> AsyncIterator[bytes]:
         """Everything of one kind, pausing between reads; anew when it changed meanwhile."""

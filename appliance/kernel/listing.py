@@ -27,6 +27,7 @@ from appliance.plan.plan import (
 )
 
 _VERSIONS = {family: version for version, family in rt.FAMILIES.items()}
+_QUEUE = struct.Struct("=IIIII")  # length, backlog, drops, requeues, overlimits
 _U32 = struct.Struct("=I")
 _ADDRESSES: Mapping[int, Callable[[bytes], IPv4Address | IPv6Address]] = {
     4: IPv4Address,
@@ -90,6 +91,19 @@ def nexthop(payload: bytes, names: Mapping[int, str]) -> tuple[Key, Item] | None
         return Key(Kind.GROUP, (ident,)), NexthopGroup(tuple(sorted(members)))
     device = names.get(_u32(found[rt.NHA_OIF]), "") if rt.NHA_OIF in found else ""
     return Key(Kind.NEXTHOP, (ident,)), Nexthop(_VERSIONS.get(family, family), device)
+
+
+def qdisc(payload: bytes) -> tuple[int, str]:
+    """The device of a queueing discipline, by its index, and what kind it is."""
+    index: int = rt.TC_HEADER.unpack_from(payload)[1]
+    return index, _text(attributes(payload, rt.TC_HEADER.size).get(rt.TCA_KIND, b""))
+
+
+def drops(payload: bytes) -> int | None:
+    """How many packets a queueing discipline has dropped (struct gnet_stats_queue)."""
+    found = attributes(payload, rt.TC_HEADER.size)
+    queue = attributes(found.get(rt.TCA_STATS2, b"")).get(rt.TCA_STATS_QUEUE, b"")
+    return _QUEUE.unpack_from(queue)[2] if len(queue) >= _QUEUE.size else None
 
 
 def route_request(family: int) -> bytes:

@@ -42,6 +42,7 @@ NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
+GETQDISC = 38
 NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
 
 LINK_HEADER = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -50,12 +51,14 @@ ROUTE_HEADER = struct.Struct(
     "=BBBBBBBBI"
 )  # family, dst, src, tos, table, proto, scope, type, flags
 RULE_HEADER = struct.Struct("=BBBBBBBBI")  # family, dst, src, tos, table, 0, 0, action, flags
+TC_HEADER = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 NEXTHOP_HEADER = struct.Struct("=BBBxI")  # family, scope, protocol, flags
 GROUP_MEMBER = struct.Struct("=IBBH")  # id, weight - 1
 
 IFNAME, MTU, LINKINFO, INFO_KIND = 3, 4, 18, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_PROTO = 1, 2, 4, 8, 11
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
+TCA_KIND, TCA_STATS2, TCA_STATS_QUEUE = 1, 7, 3
 RTA_METRICS, RTA_TABLE, RTA_NH_ID, RTAX_MTU = 8, 15, 30, 2
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
 NHA_ID, NHA_GROUP, NHA_OIF = 1, 2, 5
@@ -64,6 +67,7 @@ UNICAST, UNREACHABLE = 1, 7
 ONLINK = 4
 FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NODAD = 0x02
+_ROOT, _ECHO = 0xFFFFFFFF, 0x08  # TC_H_ROOT, NLM_F_ECHO
 _SCOPE_LINK, _SCOPE_ANY = 253, 255
 _TO_TABLE = 1  # FR_ACT_TO_TBL
 
@@ -135,6 +139,12 @@ def _link(name: str, is_up: bool, extra: bytes = b"", flags: int = 0) -> bytes:
 def link_up(name: str) -> bytes:
     """`ip link set NAME up`. Does nothing when it is."""
     return _link(name, is_up=True)
+
+
+def get_root_qdisc(device: str) -> bytes:
+    """Asks for the root qdisc of a device and its statistics. Raises OSError for a missing one."""
+    head = TC_HEADER.pack(0, socket.if_nametoindex(device), 0, _ROOT, 0)
+    return message(GETQDISC, _ECHO, head)  # before 6.7 the answer goes to listeners only, else
 
 
 def _address(kind: int, flags: int, key: Key, item: DeviceAddress) -> bytes:

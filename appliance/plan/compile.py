@@ -17,6 +17,7 @@ from appliance.plan.counters import COUNTERS_KEY, render_counters
 from appliance.plan.filter import FILTER_KEY, render_filter
 from appliance.plan.overlay import Attachment, overlay_items
 from appliance.plan.plan import Item, Key, Plan
+from appliance.plan.shape import shaping_items
 from appliance.plan.steer import Steerer
 from appliance.plan.underlay import attachments, backstop_items, underlay_items
 
@@ -40,10 +41,12 @@ def compile_plan(
     one without a device.
     """
     this = _ThisIntent(intent)
-    attached = tuple(attachments(intent, facts).items())
+    attachment_of = attachments(intent, facts)
+    attached = tuple(attachment_of.items())
     plan: dict[Key, Item] = dict(_overlay(this, attached, public_key, tuple(preshared.items())))
     plan.update(_intended(this, frozenset(absent)))
     plan.update(underlay_items(intent, facts, absent))
+    plan.update(shaping_items(intent, facts, attachment_of))
     plan.update(_steerer(this).items(steering))
     return MappingProxyType(plan)
 

@@ -22,7 +22,7 @@ from appliance.plan.plan import (
 )
 
 # The kernel takes these along when their device goes, so there is no need to delete them.
-_GONE_WITH_DEVICE = frozenset({Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS})
+_GONE_WITH_DEVICE = frozenset({Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS, Kind.SHAPER, Kind.REDIRECT})
 
 
 def diff(plan: Plan, observed: Observed) -> tuple[Op, ...]:

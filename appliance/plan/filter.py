@@ -138,16 +138,19 @@ def _forward(intent: Intent, has_planes: bool) -> Iterator[str]:
     yield "}"
 
 
-def _ports(intent: Intent, uplink: Uplink) -> str:
-    """The range of our listen ports on one uplink, or nothing without peers."""
+def tunnel_ports(intent: Intent, uplink: Uplink) -> tuple[int, int] | None:
+    """First and last of our listen ports on one uplink; None without peers."""
     remote: list[Slot] = [p.remote for p in planes(intent) if p.local == uplink.slot]
     if not remote:
-        return ""
-    first, last = (
-        listen_port(intent.listen_port_base, Plane(uplink.slot, r))
-        for r in (min(remote), max(remote))
-    )
-    return str(first) if first == last else f"{first}-{last}"
+        return None
+    base = intent.listen_port_base
+    first, last = (Plane(uplink.slot, r) for r in (min(remote), max(remote)))
+    return listen_port(base, first), listen_port(base, last)
+
+
+def _ports(intent: Intent, uplink: Uplink) -> str:
+    ports = tunnel_ports(intent, uplink)
+    return "" if ports is None else "-".join(map(str, sorted(set(ports))))
 
 
 def _set(name: str, of: str, elements: Iterable[str]) -> Iterator[str]:

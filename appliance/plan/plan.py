@@ -19,9 +19,10 @@ class Kind(IntEnum):
 
     Addresses come early, because the rest of the plan depends on what the uplinks have.
 
-    Forwarding is switched on last of all, when the firewall stands: a box that is half set up
-    fails closed. Every other sysctl comes early, because turning IPv6 forwarding on makes the
-    kernel drop the default routers of each device that does not have `accept_ra=2` by then.
+    Forwarding is switched on when the firewall stands: a box that is half set up fails closed.
+    Every other sysctl comes early, because turning IPv6 forwarding on makes the kernel drop the
+    default routers of each device that does not have `accept_ra=2` by then. Shaping comes last,
+    since a box without it is of use.
     """
 
     DEVICE = 0
@@ -36,10 +37,13 @@ class Kind(IntEnum):
     RULE = 9
     FILTER = 10
     FORWARDING = 11
+    SHAPER = 12
+    CLSACT = 13
+    REDIRECT = 14
 
 
 # Shared with whoever else runs on the box: set where we need it, never taken away.
-SHARED = frozenset({Kind.LINK, Kind.SYSCTL, Kind.FORWARDING})
+SHARED = frozenset({Kind.LINK, Kind.SYSCTL, Kind.CLSACT, Kind.FORWARDING})
 
 
 class Key(NamedTuple):
@@ -63,7 +67,8 @@ class Sysctl:
 class Device:
     """`ip link add NAME type TYPE`, a device of ours. Key (name,).
 
-    `kind` is "wireguard" or "dummy". A plan wants every device up; what is observed may be down.
+    `kind` is "wireguard", "dummy" or "ifb". A plan wants every device up; what is observed may be
+    down.
     """
 
     kind: str
@@ -148,6 +153,36 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Shaper:
+    """`tc qdisc replace dev DEVICE root cake ...` (tc-cake(8)). Key (device,).
+
+    With `is_ingress` it counts what it drops as received, because the line has carried it.
+    """
+
+    rate_bps: int
+    overhead: int  # octets that tunnel and line add to each packet
+    is_ingress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Clsact:
+    """`tc qdisc add dev DEVICE clsact`, on which filters hang. Key (device,). Never deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """`tc filter add dev DEVICE HOOK ...`. Key (device, "ingress" or "egress", priority).
+
+    Packets of a protocol ("ip", "ipv6" or "all") wait in another device first, or, with `to` None,
+    in none. `ports` are of UDP, ours: the source on egress, the destination on ingress.
+    """
+
+    protocol: str
+    to: str | None
+    ports: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """A whole nftables table. Key (family, name).
 
@@ -176,6 +211,9 @@ Item = (
     | NexthopGroup
     | Route
     | Rule
+    | Shaper
+    | Clsact
+    | Redirect
     | Filter
 )
 Plan = Mapping[Key, Item]

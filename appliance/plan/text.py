@@ -1,16 +1,17 @@
 """Each operation as the command that a person would type.
 
-For logs, `plan --dry-run` and golden tests; nothing runs these commands. Secrets cannot appear:
-a plan has none.
+For logs, `plan --dry-run` and golden tests. Of these commands only those of `tc` are run, by
+`kernel/tc.py`. Secrets cannot appear: a plan has none.
 """
 
 from typing import assert_never
 
-from appliance.config.addressing import ROUTE_PROTOCOL
+from appliance.config.addressing import QDISC_HANDLE, ROUTE_PROTOCOL
 from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
     Change,
+    Clsact,
     Delete,
     Device,
     DeviceAddress,
@@ -21,8 +22,10 @@ from appliance.plan.plan import (
     Nexthop,
     NexthopGroup,
     Op,
+    Redirect,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     Wireguard,
     WireguardPeer,
@@ -41,6 +44,8 @@ def render_op(op: Op, *, full: bool = False) -> str:
         case Change(key, before, Rule() as item):
             # Rules cannot be replaced: the new one comes before the old one goes.
             return f"{_rule('add', key, item)}\n{_delete(key, before)}"
+        case Change(key, before, Redirect() as item):
+            return f"{_delete(key, before)}\n{_redirect(key, item)}"
         case Change(key, _, item):
             return _put(key, item, "replace", full)
         case _:
@@ -77,6 +82,12 @@ def _put(key: Key, item: Item, verb: str, full: bool) -> str:
             return _route(verb, key, item)
         case Rule():
             return _rule(verb, key, item)
+        case Shaper():
+            return _shaper(key, item)
+        case Clsact():
+            return f"tc qdisc add dev {name} clsact"
+        case Redirect():
+            return _redirect(key, item)
         case Filter(digest, text):
             what = f"nft -f - # table {name} {key.ident[1]}, digest {digest}"
             return f"{what}\n{text.rstrip()}" if full else what
@@ -89,7 +100,12 @@ def _delete(key: Key, item: Item) -> str:
     match item:
         case Device():
             return f"ip link del {name}"
-        case Link() | Sysctl():
+        case Shaper():
+            return f"tc qdisc del dev {name} root"
+        case Redirect(protocol):
+            _, hook, priority = key.ident
+            return f"tc filter del dev {name} {hook} protocol {protocol} pref {priority}"
+        case Link() | Sysctl() | Clsact():
             return f"# {name} stays as it is"
         case Wireguard():
             return f"wg set {name} listen-port 0 fwmark 0 private-key /dev/null"
@@ -146,6 +162,30 @@ def _route(verb: str, key: Key, route: Route) -> str:
         words.append(f"mtu {route.mtu}")
     if route.on_link:
         words.append("onlink")
+    return " ".join(words)
+
+
+def _shaper(key: Key, shaper: Shaper) -> str:
+    way = "ingress" if shaper.is_ingress else "egress"
+    return (
+        f"tc qdisc replace dev {key.ident[0]} root handle {QDISC_HANDLE:x}: cake "
+        f"bandwidth {shaper.rate_bps}bit diffserv4 nat {way} overhead {shaper.overhead} mpu 0"
+    )
+
+
+def _redirect(key: Key, redirect: Redirect) -> str:
+    device, hook, priority = key.ident
+    words = [f"tc filter add dev {device} {hook} protocol {redirect.protocol} pref {priority}"]
+    if redirect.ports is None:
+        words.append("matchall")
+    else:
+        side = "src_port" if hook == "egress" else "dst_port"
+        ports = "-".join(map(str, sorted(set(redirect.ports))))
+        words.append(f"flower ip_proto udp {side} {ports}")
+    if redirect.to is None:
+        words.append("action pass")
+    else:
+        words.append(f"action mirred egress redirect dev {redirect.to}")
     return " ".join(words)
 
 

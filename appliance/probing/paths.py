@@ -42,6 +42,7 @@ from appliance.stamp.tlv import (
     encode_direct_measurement,
     encode_path_report,
     find,
+    is_refused,
 )
 
 MS = 1_000_000
@@ -157,6 +158,8 @@ class PathProber:
         count_sent: CountSent | None = None,
     ) -> None:
         """`count_sent` gives the real packets that left by a path, for Direct Measurement.
+
+        None means that they cannot be compared with those of the time before.
 
         The socket is the prober's from now on.
         """
@@ -400,7 +403,9 @@ class PathProber:
             return  # a hub's thousands of slow paths: reading counters would cost too much
         entry.traffic_due_ns = now + min(TRAFFIC_NS, TRAFFIC_PROBES * entry.interval_ns)
         sent = self._count_sent(entry.path)
-        if sent is not None and (entry.compared is None or sent != entry.compared.sent):
+        if sent is None:
+            entry.compared = None
+        elif entry.compared is None or sent != entry.compared.sent:
             self._ask(entry, encode_direct_measurement(sent))
 
     def _search_mtu(self, entry: _Path, now: int) -> None:
@@ -475,6 +480,8 @@ class PathProber:
             if measurement is not None:
                 counts = decode_direct_measurement(measurement)
                 self._compare_traffic(entry, counts.sent, counts.received)
+            elif is_refused(answer.tlvs, Type.DIRECT_MEASUREMENT):
+                entry.compared = None  # what is missing there is nobody's fault on the way
         except StampError:
             return
 

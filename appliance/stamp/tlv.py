@@ -69,6 +69,11 @@ def find(tlvs: Octets, kind: Type) -> Octets | None:
     return None
 
 
+def is_refused(tlvs: Octets, kind: Type) -> bool:
+    """Did the far end leave a TLV of this type unanswered?"""
+    return any(tlv.type == kind and tlv.flags & UNRECOGNIZED for tlv in iterate(tlvs))
+
+
 def encode(kind: Type, value: Octets) -> bytes:
     """A TLV as a sender sends it. Raises ValueError for a value over 65535 octets."""
     if len(value) > 0xFFFF:

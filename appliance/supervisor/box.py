@@ -44,6 +44,7 @@ from appliance.probing.reflect import Reflection, site_of
 from appliance.probing.sockets import ProbeSocket
 from appliance.services.uplinks import Link, LinkAddress, Uplinks
 from appliance.stamp.reflector import Counters, Source
+from appliance.supervisor.drops import Drops
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.reconciler import NotInForceError, Reconciler
 from appliance.supervisor.tunnels import Tunnels
@@ -74,6 +75,7 @@ class Box:
         """`directory` holds what survives the supervisor, but not the boot: leases."""
         self.settings = settings
         self.kernel = kernel
+        self._drops = Drops(kernel)
         self.jitter = clock.jitter()
         # The session clock: monotonic, told as nanoseconds since 1970, and never set again.
         epoch_ns = clock.wall_ns() - clock.monotonic_ns()
@@ -343,12 +345,17 @@ class Box:
         peer = self.settings.intent.peer(path.site)
         if peer is None:
             return None
+        intent = self.settings.intent
+        if self._drops.since_before(intent, "up", path.plane, peer.site_id):
+            return None
         return self.kernel.read_counters((sent_counter(path.plane, peer.site_id),))[0]
 
     def _counters_of(self, source: Source, ssid: int) -> Counters | None:
         """Packets from and to the far end of a session, for its Direct Measurement TLV."""
         site = site_of(source)
         plane = mirrored(plane_of_ssid(ssid))
+        if self._drops.since_before(self.settings.intent, "down", plane, site):
+            return None
         received, sent = self.kernel.read_counters(
             (received_counter(plane, site), sent_counter(plane, site))
         )

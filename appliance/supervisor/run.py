@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,12 @@ from appliance.contract.status import ConfigStatus, Reloaded
 from appliance.contract.wire import SOCKET_NAME
 from appliance.core.codec import encode_event
 from appliance.kernel import ebpf
-from appliance.kernel.features import is_proven, missing_features
+from appliance.kernel.features import (
+    MissingFeature,
+    is_proven,
+    missing_features,
+    missing_for_shaping,
+)
 from appliance.kernel.files import write_whole
 from appliance.kernel.kernel import Kernel, KernelError
 from appliance.kernel.keys import KeyFileError, load_keys, load_probe_key
@@ -85,16 +90,24 @@ def _each(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
 async def _run(config: Path, state: Path) -> int:
     lock = SupervisorLock()
     try:
-        missing = () if is_proven() else await missing_features()
-        for feature in missing:
-            print(f"branchline: this box lacks {feature.name}: {feature.remedy}", file=sys.stderr)
-        if missing:
+        is_new = not is_proven()
+        if is_new and _lacks(await missing_features()):
             return FAILED
         loaded = _read(config, state)
+        has_shaping = any(uplink.shaping for uplink in loaded.settings.intent.uplinks)
+        if is_new and has_shaping and _lacks(await missing_for_shaping()):
+            return FAILED
         await Life(config, state, loaded, LinuxKernel(loaded.settings.keys)).run()
         return 0
     finally:
         lock.close()
+
+
+def _lacks(missing: Sequence[MissingFeature]) -> bool:
+    """Is anything missing? It is told."""
+    for feature in missing:
+        print(f"branchline: this box lacks {feature.name}: {feature.remedy}", file=sys.stderr)
+    return bool(missing)
 
 
 class Loaded(NamedTuple):

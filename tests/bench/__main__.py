@@ -47,6 +47,7 @@ ORDER = (
     "flapping",
     "sigkill",
     "footprint",
+    "shaping",
     "goodput",
     "sessions",
     "carrier",

@@ -128,6 +128,31 @@ TARGETS = (
         "ratio",
     ),
     Target(
+        "ef_added_mean_ms",
+        "shaping",
+        "EF round trip under 4 greedy TCP flows each way on a 20 Mbit/s line, over that of the "
+        "idle line: mean",
+        "<=",
+        1,
+        "ms",
+    ),
+    Target(
+        "ef_added_p99_ms",
+        "shaping",
+        "the same: 99th percentile",
+        "<=",
+        5,
+        "ms",
+    ),
+    Target(
+        "shaped_goodput_ratio",
+        "shaping",
+        "TCP goodput under shaping, over the shaped rate, the worse direction",
+        ">=",
+        0.9,
+        "ratio",
+    ),
+    Target(
         "supervisor_cpu_ratio",
         "footprint",
         "share of the 1-GIPS core that a supervisor with 8 paths at 20 ms takes",

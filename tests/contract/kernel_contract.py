@@ -23,6 +23,7 @@ from appliance.plan.plan import (
     SHARED,
     Add,
     Change,
+    Clsact,
     Delete,
     Device,
     DeviceAddress,
@@ -33,8 +34,10 @@ from appliance.plan.plan import (
     NexthopGroup,
     Op,
     Plan,
+    Redirect,
     Route,
     Rule,
+    Shaper,
     Sysctl,
 )
 from appliance.plan.steer import Steerer
@@ -71,6 +74,15 @@ async def refusal(world: World, *ops: Op) -> int:
     except KernelError as error:
         return error.errno
     return 0
+
+
+async def refused(world: World, *ops: Op) -> Key | None:
+    """What the kernel refuses; None when it does not."""
+    try:
+        await world.kernel.apply(ops)
+    except KernelError as error:
+        return error.op.key if error.op else None
+    return None
 
 
 def steer_refusal(world: World, *ops: Op) -> KernelError | None:
@@ -215,9 +227,10 @@ async def check_what_goes_with_a_device_is_seen_and_mended(world: World) -> None
         for k, i in plan.items()
         if isinstance(i, Route) and (i.nexthop in both | detoured or i.device == "bl-1-1")
     }
+    filters = {k for k in plan if k.kind is Kind.REDIRECT and k.ident[0] == "bl-1-1"}
     assert {k for k in gone if k.kind not in SHARED} == hops | on_device - {
         k for k in on_device if k.kind in SHARED
-    } | routes
+    } | routes | filters
     groups = [i for i in seen.values() if isinstance(i, NexthopGroup)]
     assert [len(g.members) for g in groups] == [1, 1]
     await converge(world, plan)
@@ -237,12 +250,56 @@ async def check_what_goes_with_a_nexthop_is_seen_and_mended(world: World) -> Non
 async def check_each_thing_removed_by_hand_is_mended(world: World) -> None:
     plan = branch_plan(world)
     await converge(world, plan)
-    for kind in (Kind.PEER, Kind.ADDRESS, Kind.GROUP, Kind.ROUTE, Kind.RULE, Kind.FILTER):
+    for kind in (
+        *(Kind.PEER, Kind.ADDRESS, Kind.GROUP, Kind.ROUTE, Kind.RULE),
+        *(Kind.SHAPER, Kind.REDIRECT, Kind.FILTER),
+    ):
         key = max(k for k in plan if k.kind is kind)
         world.remove(key)
         assert key not in await world.kernel.observe(()), key
         assert await converge(world, plan)
         assert await is_met(world, plan), key
+
+
+async def check_a_shaper_changes_in_place(world: World) -> None:
+    plan = dict(branch_plan(world))
+    await converge(world, plan)
+    key = Key(Kind.SHAPER, ("bl-up1",))
+    for rate_bps in (5_000_000, 100_000, 10_000_000_000):
+        plan[key] = replace(plan[key], rate_bps=rate_bps)
+        assert len(await converge(world, plan)) == 1
+        assert await is_met(world, plan)
+
+
+async def check_a_redirection_to_a_shaper_that_was_removed_is_mended(world: World) -> None:
+    plan = branch_plan(world)
+    await converge(world, plan)
+    world.remove(Key(Kind.DEVICE, ("bl-up1",)))
+    assert not await is_met(world, plan)
+    await converge(world, plan)
+    assert await is_met(world, plan)
+
+
+async def check_changed_filters_are_seen_and_mended(world: World) -> None:
+    plan = branch_plan(world)
+    await converge(world, plan)
+    for key in [k for k in plan if k.kind is Kind.REDIRECT][:3]:
+        other = replace(plan[key], to="bl-mgmt", ports=None)
+        await world.kernel.apply([Change(key, plan[key], other)])
+        assert (await world.kernel.observe(()))[key] == other
+    await converge(world, plan)
+    assert await is_met(world, plan)
+
+
+async def check_nothing_hangs_on_a_missing_device(world: World) -> None:
+    await converge(world, branch_plan(world))
+    for key, item in {
+        Key(Kind.CLSACT, ("bl-nowhere",)): Clsact(),
+        Key(Kind.SHAPER, ("bl-nowhere",)): Shaper(1_000_000, 0, is_ingress=False),
+        Key(Kind.REDIRECT, ("bl-nowhere", "egress", 45312)): Redirect("ip", None),
+        Key(Kind.REDIRECT, ("bl-1-1", "egress", 45399)): Redirect("ip", "bl-nowhere"),
+    }.items():
+        assert await refused(world, Add(key, item)) == key
 
 
 async def check_somebody_elses_address_counts_but_is_not_taken(world: World) -> None:

@@ -48,6 +48,10 @@ class RealWorld:
                 shell(f"ip -{family} route del {rest[0]} table {name} metric {rest[1]}")
             case Kind.RULE:
                 shell(f"ip -{name} rule del pref {rest[0]}")
+            case Kind.SHAPER:
+                shell(f"tc qdisc del dev {name} root")
+            case Kind.REDIRECT:
+                shell(f"tc filter del dev {name} {rest[0]} pref {rest[1]}")
             case Kind.FILTER:
                 shell(f"nft delete table {name} {rest[0]}")
             case _:

@@ -6,6 +6,7 @@ a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] ---
 
 import json
 import time
+from typing import Any
 
 from lab.fleet import Fleet
 from lab.topology import Lab
@@ -78,20 +79,30 @@ def story_notices_are_lost(lab: Lab) -> None:
 
 
 def story_a_kernel_without_wireguard(lab: Lab) -> None:
+    without(lab, "wireguard", {}, "WireGuard", "modprobe wireguard")
+
+
+def story_a_kernel_without_cake(lab: Lab) -> None:
+    rates = {"up": "10 Mbit/s", "down": "10 Mbit/s"}
+    without(lab, "sch_cake", {"shaping": rates}, "the CAKE shaper", "CONFIG_NET_SCH_CAKE")
+
+
+def without(lab: Lab, module: str, uplink: dict[str, Any], *words: str) -> None:
+    """A box that needs a module of the kernel, and one that has none of it."""
     site = branch(lab, "a")
     fleet = Fleet(lab)
-    fleet.add(site, 1)
+    fleet.add(site, 1, lambda config: config["uplinks"][0].update(uplink))
     fleet.add(branch(lab, "b"), 2)
-    site.run(["modprobe", "-r", "wireguard"])
+    site.run(["modprobe", "-r", module])
     blacklist = "/etc/modprobe.d/lab.conf"
-    site.run(["sh", "-c", f"echo install wireguard /bin/false > {blacklist}"])
+    site.run(["sh", "-c", f"echo install {module} /bin/false > {blacklist}"])
     try:
         supervisor = site.supervise(fleet.config("a"), wait_s=None)
         lab.wait_until(lambda: not supervisor.is_running, 30, "the supervisor gives up")
         told = supervisor.log()
         lab.say(told.strip()[-500:])
-        lab.check("WireGuard" in told, "it names what the kernel lacks")
-        lab.check("modprobe wireguard" in told, "and what to do about it")
+        for word in words:
+            lab.check(word in told, f"it says: {word}")
     finally:
         site.run(["rm", blacklist])
 

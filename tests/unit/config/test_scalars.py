@@ -19,6 +19,7 @@ class Colour(StrEnum):
 parse_colour = scalars.choice_of(Colour)
 parse_interval = scalars.between(scalars.parse_duration, "10 ms", "10 s")
 parse_loss = scalars.between(scalars.parse_ratio, "0.01 %", "50 %")
+parse_rate = scalars.between(scalars.parse_rate, "100 kbit/s", "10 Gbit/s")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,9 @@ parse_loss = scalars.between(scalars.parse_ratio, "0.01 %", "50 %")
         (scalars.parse_ports, "10000-20000", (10000, 20000)),
         (scalars.parse_ports, "1-65535", (1, 65535)),
         (scalars.parse_public_key, KEYS[0], KEYS[0]),
+        (scalars.parse_rate, "20 Mbit/s", 20_000_000),
+        (scalars.parse_rate, "0.5Gbit/s", 500_000_000),
+        (scalars.parse_rate, "512 kbit/s", 512_000),
         (scalars.parse_file, "hq.psk", "hq.psk"),
         (scalars.parse_file, "keys/2026/hq.psk", "keys/2026/hq.psk"),
         (parse_colour, "red", Colour.RED),
@@ -93,6 +97,12 @@ def test_what_is_well_formed(parse: Callable[[object], Any], value: object, resu
         (scalars.parse_duration, "1 ms\n"),
         (parse_interval, "9.999 ms"),
         (parse_interval, "10.001 s"),
+        (scalars.parse_rate, "20"),
+        (scalars.parse_rate, 20),
+        (scalars.parse_rate, "20 mbit/s"),
+        (scalars.parse_rate, "20 MB/s"),
+        (parse_rate, "99 kbit/s"),
+        (parse_rate, "10.1 Gbit/s"),
         (scalars.parse_ratio, "1"),
         (scalars.parse_ratio, 1),
         (scalars.parse_ratio, "0.01"),

@@ -174,6 +174,18 @@ async def test_real_traffic_is_compared_between_both_ends(bench: Bench) -> None:
     assert sum(e.lost for e in bench.of(TrafficSampled)) == 10
 
 
+async def test_what_an_end_dropped_itself_is_no_loss(bench: Bench) -> None:
+    entry = bench.prober._paths[PathId(HQ, ONE)]
+    bench.own_count, bench.far_counts = 1000, (1000, 0)
+    await bench.until(lambda: entry.compared is not None)
+    for own, far in ((None, (1000, 0)), (1200, None)):  # one of them cannot tell
+        bench.own_count, bench.far_counts = own, far
+        await bench.until(lambda: entry.compared is None)
+        bench.own_count, bench.far_counts = 1300, (1100, 0)
+        await bench.until(lambda: entry.compared is not None)
+    assert not [e for e in bench.of(TrafficSampled) if e.lost]
+
+
 def test_packets_counted_early_at_the_far_end_are_no_later_loss() -> None:
     told: list[Event] = []
     prober = PathProber.__new__(PathProber)

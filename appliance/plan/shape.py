@@ -1,0 +1,80 @@
+"""The shapers: where packets wait for an uplink.
+
+Before encryption and after decryption, so that inner flows, hosts and DSCP are in sight: all
+planes of an uplink and its direct traffic pass through one device for each direction, which
+carries CAKE at the uplink's rate. Encrypted packets have waited already, and pass by it.
+
+CAKE's tins go by DSCP (tc-cake(8), diffserv4). Probes are CS6, which no bulk traffic delays.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from appliance.config.addressing import (
+    FILTER_PRIORITY_FIRST,
+    plane_device,
+    shaper_device,
+)
+from appliance.config.intent import Intent, Shaping, Uplink, planes
+from appliance.contract.ids import Slot
+from appliance.core.events import UplinkFacts
+from appliance.plan.filter import tunnel_ports
+from appliance.plan.overlay import Attachment
+from appliance.plan.plan import Clsact, Device, Item, Key, Kind, Redirect, Shaper
+
+DIRECTIONS = {"up": "egress", "down": "ingress"}
+# WireGuard's header and tag, and UDP's and IP's headers, by the family of the underlay.
+TUNNEL_OVERHEAD = {4: 32 + 8 + 20, 6: 32 + 8 + 40}
+_MTU = 1500
+_PROTOCOLS = ("ip", "ipv6")
+
+
+def shaping_items(
+    intent: Intent, facts: Mapping[Slot, UplinkFacts], attachments: Mapping[Slot, Attachment]
+) -> dict[Key, Item]:
+    """Everything of a plan that makes packets wait. An uplink without a device has its planes."""
+    found: dict[Key, Item] = {}
+    for uplink in intent.uplinks:
+        if uplink.shaping is not None:
+            families = {i.version for i in attachments[uplink.slot].addresses}
+            found.update(_shapers(uplink, uplink.shaping, TUNNEL_OVERHEAD[min(families or {4})]))
+            found.update(_planes(intent, uplink))
+            if facts.get(uplink.slot, UplinkFacts(uplink.slot)).has_device:
+                found.update(_direct(intent, uplink))
+    return found
+
+
+def _shapers(uplink: Uplink, shaping: Shaping, tunnel: int) -> Iterator[tuple[Key, Item]]:
+    # Direct traffic has no tunnel's overhead: what is left is a margin.
+    overhead = shaping.overhead + tunnel
+    for direction, rate_bps in (("up", shaping.up_bps), ("down", shaping.down_bps)):
+        device = shaper_device(uplink.slot, direction)
+        yield Key(Kind.DEVICE, (device,)), Device("ifb", _MTU)
+        # The kernel counts octets a second.
+        yield Key(Kind.SHAPER, (device,)), Shaper(rate_bps // 8 * 8, overhead, direction == "down")
+
+
+def _planes(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:
+    for plane in planes(intent):
+        if plane.local == uplink.slot:
+            device = plane_device(plane)
+            yield Key(Kind.CLSACT, (device,)), Clsact()
+            for direction, hook in DIRECTIONS.items():
+                to = shaper_device(uplink.slot, direction)
+                yield Key(Kind.REDIRECT, (device, hook, _LAST)), Redirect("all", to)
+
+
+def _direct(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:
+    yield Key(Kind.CLSACT, (uplink.device,)), Clsact()
+    ports = tunnel_ports(intent, uplink)
+    for direction, hook in DIRECTIONS.items():
+        priority = FILTER_PRIORITY_FIRST
+        for to in (None, shaper_device(uplink.slot, direction)):
+            for protocol in _PROTOCOLS:
+                if to is not None or ports is not None:
+                    own = ports if to is None else None
+                    key = Key(Kind.REDIRECT, (uplink.device, hook, priority))
+                    yield key, Redirect(protocol, to, own)
+                priority += 1
+
+
+_LAST = FILTER_PRIORITY_FIRST + len(_PROTOCOLS) * 2
