@@ -335,8 +335,8 @@ def _came_back(draft: Draft, site: SiteDraft, before: PathState, after: PathStat
     if after.liveness is not Liveness.DOWN:
         draft.clear("one-way-loss", str(PathId(site.name, after.plane)))
     if before.liveness is Liveness.SUSPECT:
-        # It lives, so what was missing was lost. Not sooner: to find out whether it lives is urgent,
-        # and fast probing keeps both ends busy.
+        # It lives, so what was missing was lost. Not sooner: to find out whether it lives is
+        # urgent, and fast probing keeps both ends busy.
         _suspect_loss(draft, site, after.plane)
         return
     reconsider(draft, site)

@@ -20,7 +20,7 @@ UNPROVEN_S = 3.0  # how long a path that never answered may carry a class while 
 GLANCE_S = 1.0  # when to look again at a path that is suspect at the moment
 LOOK_AGAIN = 0.5  # of the hold time: when to look again for a gain in quality
 SHORTEST_LOOK_S = 5.0
-SOON_S = 0.5  # paths of one uplink come back some milliseconds apart: the best of them is waited for
+SOON_S = 0.5  # paths of one uplink return some milliseconds apart: the best of them is waited for
 
 
 class Choice(NamedTuple):
