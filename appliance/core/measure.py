@@ -5,6 +5,8 @@ An ordinary sample changes an estimate and nothing else: no ranking, no other si
 
 from appliance.contract.ids import PathId, Plane
 from appliance.core import uplinks
+from appliance.core.actions import Severity
+from appliance.core.belief import compare, hear, is_agreed
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.estimate import directions, observe
 from appliance.core.events import TrafficSampled
@@ -17,6 +19,10 @@ from appliance.core.state import Liveness, PathState
 from appliance.core.verdict import Verdict, judge
 from appliance.stamp.sample import Sample
 
+UNCOUNTED = (
+    "packets to {0} are not counted there, though probes arrive: "
+    "does {0} list all networks of this box as its prefixes?"
+)
 SILENCE_S = 1.0  # answers in a sample this long after a fall are new ones
 
 
@@ -36,6 +42,8 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
     if tests and before.liveness is not Liveness.DOWN:
         tests = _feed(draft, before, sample.sent, *told)
     path = before._replace(estimate=observe(before.estimate, sample, told, now), tests=tests)
+    if before.heard.sent:
+        path = path._replace(heard=compare(before.heard, sample.sent, told[0]))
     if path.liveness is not Liveness.UP:
         path = _live(draft, path, sample)
     verdicts = _judge(draft, path)
@@ -55,6 +63,11 @@ def count(draft: Draft, site: SiteDraft, before: PathState, event: TrafficSample
     """Take in real packets, counted in our direction of sending. True as in `take`."""
     if before.liveness is Liveness.DOWN or not before.tests:
         return False
+    if event.lost or before.heard.sent:
+        before = before._replace(heard=hear(before.heard, event.sent, event.lost, draft.now))
+        site.paths[before.plane] = before
+        if not _is_believed(draft, site, before, event.lost):
+            return False
     tests = _feed(draft, before, event.sent, event.lost, None)
     if tests is before.tests:
         return False
@@ -63,6 +76,25 @@ def count(draft: Draft, site: SiteDraft, before: PathState, event: TrafficSample
     site.paths[path.plane] = path = path._replace(verdicts=verdicts)
     _pace(draft, site, path)
     return verdicts is not before.verdicts
+
+
+def _is_believed(draft: Draft, site: SiteDraft, path: PathState, lost: int) -> bool:
+    """Does it count what traffic lost? Not before there are probes to compare it with."""
+    subject = str(PathId(site.name, path.plane))
+    heard = path.heard
+    if not heard.sent:
+        draft.clear("traffic-uncounted", subject)
+        return True
+    if not heard.is_enough:
+        if path.plane in site.carrying and path.boosted_at is None:
+            site.paths[path.plane] = boost(draft, path)
+            repace(draft, site)
+        return False
+    if is_agreed(heard):
+        return True
+    if lost:
+        draft.warn("traffic-uncounted", subject, Severity.WARNING, UNCOUNTED.format(site.name))
+    return False
 
 
 def _feed(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from appliance.config.intent import Intent
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
 from appliance.core.actions import Cause, Severity
+from appliance.core.belief import NOTHING, Heard
 from appliance.core.estimate import UNMEASURED, Estimate
 from appliance.core.events import UplinkFacts, UplinkProbed
 from appliance.core.layout import Layout
@@ -61,6 +62,7 @@ class PathState(NamedTuple):
     estimate: Estimate = UNMEASURED
     tests: tuple[LossTest, ...] = ()  # one per `Layout.limits`
     verdicts: tuple[Verdict, ...] = ()  # one per `Layout.slas`
+    heard: Heard = NOTHING  # what traffic was lost lately, and probes beside it
     mtu: int | None = None  # octets of the inner packet, when it is less than the device's own
     bursts: Bucket = EMPTY
     verified_at: float = -math.inf

@@ -130,7 +130,7 @@ def _evidence(
     if limit is Limit.LOSS and plan.loss is not None:
         run, direction = tests[plan.loss].worse
         return (
-            f"loss {percent(run.ratio)} over {run.sent} probes ({direction}) "
+            f"loss {percent(run.ratio)} over {run.sent} packets ({direction}) "
             f"violates {percent(sla.loss_ratio or 0.0)}"
         )
     if limit is Limit.DELAY:
@@ -141,7 +141,7 @@ def _evidence(
     loss = ""
     if plan.mos_loss is not None and tests[plan.mos_loss].is_violated:
         run, direction = tests[plan.mos_loss].worse
-        loss = f" with loss {percent(run.ratio)} over {run.sent} probes ({direction})"
+        loss = f" with loss {percent(run.ratio)} over {run.sent} packets ({direction})"
     now = mos(estimate.delay_us, estimate.jitter_us, estimate.recent().ratio)
     return f"MOS {now:.1f} at {ms(estimate.delay_us)}{loss} violates {sla.mos}"
 

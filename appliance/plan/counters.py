@@ -1,14 +1,17 @@
 """Counters of real packets per site and plane, both ways, as a second nftables table.
 
 They feed the loss test with traffic that is there anyway (RFC 8972 section 4.5, Direct
-Measurement). They hang on the devices before the fast path, so offloaded packets count too. Probes
-do not count: a probe address is no site prefix. TCP does not count: its segments are merged by GSO
-on the way out and by GRO on the way in, so the two ends would count different numbers.
+Measurement). They hang on the devices before the fast path, so offloaded packets count too.
+
+What counts goes from a LAN of one end to a LAN of the other, since both ends know these by the same
+prefixes: not what boxes say themselves, nor what comes from a network that is not ours, which the
+far end drops. TCP does not count: its segments are merged by GSO on the way out and by GRO on the
+way in, so the two ends would count different numbers.
 """
 
 from collections.abc import Iterator, Mapping
 
-from appliance.config.addressing import NFT_TABLE, plane_device
+from appliance.config.addressing import NFT_TABLE, management_address, plane_device
 from appliance.config.intent import Intent, Peer, planes
 from appliance.contract.ids import Plane, SiteId
 from appliance.plan.filter import digested
@@ -34,15 +37,27 @@ def render_counters(intent: Intent) -> Filter:
     """`netdev branchline`. Its text changes with sites, prefixes and uplinks only."""
     lines = [f"table netdev {NFT_TABLE} {{"]
     prefixes = {peer.site_id: site_prefixes(peer) for peer in intent.peers}
+    conditions = {("tx", family): _from_lans(intent, family) for family in FAMILIES}
+    conditions["rx", 6] = f"ip6 daddr != {management_address(intent.overlay, intent.site_id)} "
+    conditions["rx", 4] = ""
     for plane in planes(intent):
         peers = [p for p in intent.peers if any(u.slot == plane.remote for u in p.uplinks)]
-        lines += (f"  {line}" for line in _plane(plane, peers, prefixes))
+        lines += (f"  {line}" for line in _plane(plane, peers, prefixes, conditions))
     lines.append("}")
     return digested("\n".join(lines) + "\n")
 
 
+def _from_lans(intent: Intent, family: int) -> str | None:
+    """Is the source one of ours? None when we have no LAN of the family."""
+    networks = {str(a.network) for lan in intent.lans for a in lan.addresses if a.version == family}
+    return f"{_WORDS[family]} saddr {{ {', '.join(sorted(networks))} }} " if networks else None
+
+
 def _plane(
-    plane: Plane, peers: list[Peer], prefixes: Mapping[SiteId, tuple[tuple[str, int], ...]]
+    plane: Plane,
+    peers: list[Peer],
+    prefixes: Mapping[SiteId, tuple[tuple[str, int], ...]],
+    conditions: Mapping[tuple[str, int], str | None],
 ) -> Iterator[str]:
     tag = f"{plane.local}_{plane.remote}"
     for peer in peers:
@@ -61,7 +76,8 @@ def _plane(
                 for prefix, version in prefixes[peer.site_id]
                 if version == family
             )
-            if elements:
+            condition = conditions[way, family]
+            if elements and condition is not None:
                 yield f"map {way}{family}_{tag} {{"
                 yield f"  type {_TYPES[family]} : counter"
                 yield "  flags interval"
@@ -69,7 +85,8 @@ def _plane(
                 yield "}"
                 word = _WORDS[family]
                 rules.append(
-                    f"meta l4proto != tcp counter name {word} {side} map @{way}{family}_{tag}"
+                    f"{condition}meta l4proto != tcp "
+                    f"counter name {word} {side} map @{way}{family}_{tag}"
                 )
         yield f"chain {way}_{tag} {{"
         yield f'  type filter hook {hook} device "{device}" priority -10; policy accept;'

@@ -37,7 +37,7 @@ MOVE = Move(
     after=(LTE,),
     cause="sla-violated",
     is_voluntary=False,
-    reason="voice to hq leaves fibre (1-1): loss 3.1 % over 96 probes violates 1 %; "
+    reason="voice to hq leaves fibre (1-1): loss 3.1 % over 96 packets violates 1 %; "
     "lte (2-1) meets it with 0.0 % and 44 ms.",
     evidence=(
         Candidate(

@@ -225,7 +225,7 @@ def _masked(text: str) -> str:
     text = re.sub(r"\+ *[1-9]\d*\.\d+ s", "+    T.TTT s", text)
     text = re.sub(r"differs for .*", "differs for T", text)
     text = re.sub(r"clean for \d+ s", "clean for T s", text)
-    return re.sub(r"loss [\d.]+ % over \d+ probes", "loss L % over N probes", text)
+    return re.sub(r"loss [\d.]+ % over \d+ packets", "loss L % over N packets", text)
 
 
 def test_a_recording_decided_again(tmp_path: Path) -> None:

@@ -256,12 +256,43 @@ def test_a_metered_line_is_probed_at_leisure_until_it_is_needed() -> None:
 # -- real traffic -------------------------------------------------------------------------------
 
 
-def test_traffic_alone_can_show_a_violation(box) -> None:
+def loaded(box, lost: int, probes: Sample, times: int = 12) -> list[str]:
+    """Real packets, 200/s, and probes beside them: why voice moves."""
     moves = []
-    for _ in range(8):
+    for _ in range(times):
         box.now += 0.25
-        moves += box.tell(TrafficSampled(FIBRE, 50, 2))
-    assert [a.cause.value for a in moves if isinstance(a, MoveClass)] == ["sla-violated"]
+        moves += box.tell(TrafficSampled(FIBRE, 50, lost))
+        moves += box.tell(PathsSampled(((FIBRE, probes),)))
+    return [a.cause.value for a in moves if isinstance(a, MoveClass)]
+
+
+def test_traffic_shows_a_violation_before_the_probes_would(box) -> None:
+    clean = GOOD._replace(sent=12, answered=12)
+    assert loaded(box, 2, clean, times=7) == ["sla-violated"]
+
+
+def test_traffic_that_the_far_end_does_not_count_accuses_nobody(box) -> None:
+    clean = GOOD._replace(sent=12, answered=12)
+    for lost in (50, 25, 5):
+        assert loaded(box, lost, clean, times=200) == []
+    assert box.warnings == {
+        "traffic-uncounted hq/1-1": "packets to hq are not counted there, though probes arrive: "
+        "does hq list all networks of this box as its prefixes?"
+    }
+    box.wait(6)
+    assert loaded(box, 0, clean, times=4) == []
+    assert box.warnings == {}
+    assert box.carrier() == "1-1"
+
+
+def test_the_probes_word_counts_in_spite_of_such_traffic(box) -> None:
+    assert loaded(box, 50, GOOD._replace(sent=12, answered=12)) == []
+    lossy = GOOD._replace(sent=12, answered=11, lost=1, lost_forward=1)
+    assert loaded(box, 50, lossy) == ["sla-violated"]
+
+
+def test_the_first_loss_of_traffic_has_a_path_looked_at_more_closely(box) -> None:
+    assert pace(box.tell(TrafficSampled(FIBRE, 50, 1))) == [BOOST_S]
 
 
 def test_clean_traffic_is_evidence_too(box) -> None:

@@ -124,7 +124,7 @@ def test_loss_is_what_the_sequential_test_says_and_the_sentence_has_its_numbers(
     judge_.sample(GOOD, 50)
     verdict = judge_.sample(GOOD._replace(sent=20, answered=19, lost=1, lost_forward=1), 12)
     assert verdict.violated is Limit.LOSS
-    assert verdict.evidence == "loss 5 % over 180 probes (forward) violates 1 %"
+    assert verdict.evidence == "loss 5 % over 180 packets (forward) violates 1 %"
 
 
 def test_a_score_is_violated_by_delay_alone() -> None:
