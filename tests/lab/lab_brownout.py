@@ -7,8 +7,8 @@ voice allows 80 ms and 1 % loss, the default class has no limits.
 """
 
 from lab.fleet import VOICE_SLA, Fleet
-from lab.topology import Lab
-from tests.lab.boxes import hosts, moves, pair
+from lab.topology import Lab, Lan
+from tests.lab.boxes import branch, hosts, moves, pair, warnings
 
 POLICIES = (
     {"class": "voice", "sla": VOICE_SLA, "hold": "5 s"},
@@ -59,3 +59,60 @@ def story_loss_begins(lab: Lab) -> None:
     reason = why_it_left(lab, fleet)
     lab.check("loss" in reason, "with the loss as reason")
     lab.check("1 %" in reason, "and the limit")
+
+
+def story_a_line_that_reorders_and_duplicates_is_not_a_lossy_one(lab: Lab) -> None:
+    fleet = pair(lab, POLICIES, probing=TWENTY_MS)
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    for name in "ab":
+        fleet.sites[name].uplinks["fibre"].down.change(reorder=0.03, duplicate=0.02)
+    lab.sleep_virtual(3)
+    before = [len(moves(fleet, name)) for name in "ab"]
+    stream = lab.stream(*hosts(fleet), pps=200, dscp=46)
+    lab.sleep_virtual(60)
+    result = stream.stop()
+    lab.say(f"{result.duplicates} packets came twice")
+    lab.check(result.duplicates > 0, "the line duplicates")
+    lab.check(result.lost == 0, f"{result.lost} packets were lost")
+    after = [len(moves(fleet, name)) for name in "ab"]
+    lab.check(after == before, f"nothing moves within a minute of traffic: {before}, {after}")
+
+
+def story_traffic_that_the_far_end_does_not_know_accuses_no_path(lab: Lab) -> None:
+    """b was never told of a's second LAN: it drops what comes from there, on perfect lines."""
+    fleet = Fleet(lab, policies=POLICIES, probing=TWENTY_MS)
+    a, b = branch(lab, "a"), branch(lab, "b")
+    guests = a.lan("lan1")
+    fleet.add(a, 1)
+    fleet.add(b, 2, lambda config: config["peers"][0].update(prefixes=prefixes(a.lans["lan0"])))
+    fleet.start()
+    fleet.wait_up()
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    lab.sleep_virtual(3)
+    before = len(moves(fleet, "a"))
+    far = b.lans["lan0"].hosts[0]
+    unknown = lab.stream(guests.hosts[0], far, pps=50, dscp=46)
+    known = lab.stream(a.lans["lan0"].hosts[0], far, pps=50, dscp=46, port=6000)
+    lab.sleep_virtual(20)
+    a.run(["python3", "-c", FROM_THE_BOX, far.address(6)])  # from its management address
+    lab.sleep_virtual(10)
+    told = warnings(fleet, "a")
+    lab.say(told.get("traffic-uncounted", "no warning"))
+    lab.check("traffic-uncounted" in told, "a says that its packets are not counted there")
+    result = unknown.stop()
+    lab.check(result.lost == result.sent, f"all {result.sent} packets of the second LAN were lost")
+    lab.check(known.stop().lost == 0, "none of the first")
+    lab.check(len(moves(fleet, "a")) == before, "and nothing has moved")
+
+
+FROM_THE_BOX = """
+import socket, sys, time
+sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+for _ in range(100):
+    sender.sendto(b"x", (sys.argv[1], 9))
+    time.sleep(0.05)
+"""
+
+
+def prefixes(lan: Lan) -> list[str]:
+    return [str(lan.address4.network), str(lan.address6.network)]
