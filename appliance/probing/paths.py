@@ -351,6 +351,7 @@ class PathProber:
             due_ns, _, entry, keeps_pace = heapq.heappop(sends)
             if not keeps_pace:
                 self._probe(entry)
+                self._search_mtu(entry, now)
                 continue
             if due_ns != entry.due_ns or self._paths.get(entry.path) is not entry:
                 continue  # superseded by another pace
@@ -525,6 +526,9 @@ class PathProber:
         deadline = None if entry.is_late else entry.session.next_late_ns()
         if deadline is None:
             deadline = entry.session.next_deadline_ns()
+        if entry.padded_sizes:
+            padded = entry.side.next_deadline_ns()
+            deadline = min((d for d in (deadline, padded) if d is not None), default=None)
         if deadline is not None:
             deadline += -deadline % MS  # on a grid: one wake-up for paths of one delay
             self._tie += 1
@@ -580,6 +584,8 @@ class PathProber:
         if size is not None and not entry.is_failing:
             entry.mtu.lost(size, now)
             self._tell_mtu(entry)
+            # What is in doubt is not left to the path's own pace.
+            self._push(entry.mtu.next_deadline_ns(), entry, keeps_pace=False)
 
     def _tell_mtu(self, entry: _Path) -> None:
         """Tell a size when it is new, and the first one in any case: an adopted one may be old."""

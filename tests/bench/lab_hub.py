@@ -7,11 +7,12 @@ The far ends are 4,000 real WireGuard devices with a reflector (tests/bench/far_
 scaled up. Five classes, two prefixes per site.
 
 What is scaled up is the rate of probes, and with it the CPU share. The hub probes each path every
-2 s, the far ends every 4 s, because hub, far ends and the encryption at both ends share one core. The share is measured twice,
-first while the hub probes alone, then while every far end probes it too, and so told apart into
-what it costs to send a probe and judge its answer, and what to answer one; the target's share is
-4,000 times both. That is rather too much than too little: at 4,000 a second more packets are sent
-and read at one waking. Probes that look for the path's MTU count as probes.
+2 s, the far ends every 4 s, because hub, far ends and the encryption at both ends share one core.
+The share is measured twice, first while the hub probes alone, then while every far end probes it
+too, and so told apart into what it costs to send a probe and judge its answer, and what to answer
+one; the target's share is 4,000 times both. That is rather too much than too little: at 4,000 a
+second more packets are sent and read at one waking. Probes that look for the path's MTU count as
+probes.
 
 The cold apply, a story of its own, begins with an empty kernel and ends when the supervisor says
 that the plan is in force. At the end of the other story its fibre dies, first by carrier, then in

@@ -25,7 +25,7 @@ from appliance.core.events import (
     ProbeOverdue,
     TrafficSampled,
 )
-from appliance.probing.paths import Measured, PathProber
+from appliance.probing.paths import Measured, PathProber, _Path
 from appliance.probing.reflect import Reflection
 from appliance.probing.sockets import BATCH, Packet, ProbeSocket, endpoint, pktinfo
 from appliance.stamp.sample import Sample
@@ -164,6 +164,28 @@ async def test_a_slow_path_confirms_its_mtu_with_every_fifth_probe(bench: Bench)
         bench.prober._search_mtu(entry, bench.prober._now() + (n + 1) * 60_000_000_000)
         sizes += entry.padded_sizes.values()
     assert sizes == [1420, 1420]
+
+
+async def test_a_slow_path_whose_mtu_dropped_is_not_left_to_its_pace(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.until(lambda: bool(bench.of(PathMtuChanged)))
+    receive = bench.prober._receive
+
+    def receive_small(entry: _Path, ssid: int, octets: bytes, received: int) -> None:
+        if len(octets) < 1000:
+            receive(entry, ssid, octets, received)
+
+    bench.prober._receive = receive_small  # type: ignore[method-assign]
+    entry = bench.prober._paths[PathId(HQ, ONE)]
+    monkeypatch.setattr("appliance.probing.paths.CONFIRM_PROBES", 1)
+    bench.prober.set_interval(PathId(HQ, ONE), 6)  # left to it, two more probes would take 12 s
+    entry.mtu._due_ns = 0
+    bench.prober._search_mtu(entry, bench.prober._now())
+    bench.prober._flush()
+    bench.prober._watch(entry)
+    bench.prober._arm()
+    await bench.until(lambda: bench.of(PathMtuChanged)[-1].mtu == 1280)
 
 
 async def test_real_traffic_is_compared_between_both_ends(bench: Bench) -> None:
