@@ -179,7 +179,7 @@ async def test_a_slow_path_whose_mtu_dropped_is_not_left_to_its_pace(
     bench.prober._receive = receive_small  # type: ignore[method-assign]
     entry = bench.prober._paths[PathId(HQ, ONE)]
     monkeypatch.setattr("appliance.probing.paths.CONFIRM_PROBES", 1)
-    bench.prober.set_interval(PathId(HQ, ONE), 6)  # left to it, two more probes would take 12 s
+    bench.prober.set_interval(PathId(HQ, ONE), 10)  # left to it, it would take 20 s and more
     entry.mtu._due_ns = 0
     bench.prober._search_mtu(entry, bench.prober._now())
     bench.prober._flush()
