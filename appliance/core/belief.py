@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 LEAST_PROBES = 10  # before these nothing can be said
+TELLING = 20  # packets; fewer may be what questions overtook on the way
 UNLIKELY = math.log(1000)
 MERCY = 0.5  # probes are smaller than traffic, and lost less
 MEMORY_S = 5.0  # without a loss for so long, a new one is another matter
@@ -29,6 +30,11 @@ class Heard(NamedTuple):
     def is_enough(self) -> bool:
         """Are there probes enough to go by?"""
         return self.probes >= LEAST_PROBES
+
+    @property
+    def is_telling(self) -> bool:
+        """Was enough lost to speak of it?"""
+        return self.lost >= TELLING
 
 
 NOTHING = Heard()

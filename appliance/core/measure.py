@@ -92,7 +92,7 @@ def _is_believed(draft: Draft, site: SiteDraft, path: PathState, lost: int) -> b
         return False
     if is_agreed(heard):
         return True
-    if lost:
+    if lost and heard.is_telling:
         draft.warn("traffic-uncounted", subject, Severity.WARNING, UNCOUNTED.format(site.name))
     return False
 

@@ -31,7 +31,9 @@ def story(lab: Lab) -> None:
         fleet.wait_carriers(name, "voice", far, ["1-1"], 120)
     monitors = {name: KernelMonitor(fleet.sites[name], "route") for name in "ab"}
     before, begun = counters(fleet), clock()
-    lab.sleep_virtual(60 * MINUTES)
+    for minute in range(MINUTES):
+        lab.sleep_virtual(60)
+        lab.say(f"{minute + 1} of {MINUTES} minutes, moves so far: {counters(fleet)}")
     after = counters(fleet)
     moves = [after[name]["moves"] - before[name]["moves"] for name in "ab"]
     noticed = [
