@@ -45,10 +45,10 @@ def story(lab: Lab) -> None:
     shaped = measure(lab, "ab")
     loaded, idle_ms = shaped.loaded, shaped.quiet.mean_ms
     lab.require(loaded.lost == 0, f"{loaded.lost} of {loaded.sent} pings of the call were lost")
-    for number, name in enumerate(("mean", "p99")):
+    for number, name in enumerate(("ef_added_mean_ms", "ef_added_p99_ms")):
         record(
             lab,
-            f"ef_added_{name}_ms",
+            name,
             shaped.added[number],
             "ms",
             samples=[round(rtt - idle_ms, 3) for rtt in loaded.rtt_ms],

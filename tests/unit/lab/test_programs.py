@@ -1,3 +1,4 @@
+import json
 import math
 
 from lab.programs import parse_iperf3, parse_ping
@@ -38,10 +39,10 @@ def test_iperf3_in_each_direction() -> None:
             "cpu_utilization_percent": {"host_total": 12.5},
         }
     }
-    forward = parse_iperf3(report, "forward")
+    forward = parse_iperf3(json.dumps(report), direction="forward")
     assert (forward.forward_mbit, forward.backward_mbit) == (8, 0)
     assert (forward.retransmits, forward.cpu_ratio) == (3, 0.125)
-    backward = parse_iperf3(report, "backward")
+    backward = parse_iperf3(json.dumps(report), direction="backward")
     assert (backward.forward_mbit, backward.backward_mbit) == (0, 8)
-    both = parse_iperf3(report, "both")
+    both = parse_iperf3(json.dumps(report), direction="both")
     assert (both.forward_mbit, both.backward_mbit) == (8, 5)
