@@ -64,9 +64,7 @@ class SessionSender:
 
     # Cheap to read for whoever watches many sessions:
     next_sequence: int
-    last_answered_sent_ns: int | None  # send time of the latest-sent probe that was answered
-    unanswered: int  # overdue probes sent after that one
-    unanswered_since_ns: int | None  # send time of the first of them
+    unanswered: int  # overdue probes sent after the latest-sent one that was answered
     answers_in_row: int  # since a probe was last overdue
 
     __slots__ = (
@@ -92,11 +90,9 @@ class SessionSender:
         "_timeout_ns",
         "answers_in_row",
         "counters",
-        "last_answered_sent_ns",
         "next_sequence",
         "ssid",
         "unanswered",
-        "unanswered_since_ns",
     )
 
     def __init__(
@@ -123,9 +119,7 @@ class SessionSender:
         self.ssid = ssid
         self.counters = SenderCounters()
         self.next_sequence = first_sequence
-        self.last_answered_sent_ns = None
         self.unanswered = 0
-        self.unanswered_since_ns = None
         self.answers_in_row = 0
         self._authenticator = None if key is None else Authenticator(key)
         self._base_size = base_size(self._authenticator)
@@ -249,16 +243,15 @@ class SessionSender:
             del self._overdue[wire]
             self._lost -= 1
             interval.take_back(sequence)
-            self._follow(sequence, reflected, sent_ns)
+            self._follow(sequence, reflected)
         else:
             del self._awaited[wire]
             if sequence == self._highest_answered + 1 and reflected == self._reflector_next:
                 # Nothing was lost since the last answer, so nothing is overdue after it either.
                 self._highest_answered = sequence
                 self._reflector_next = reflected + 1
-                self.last_answered_sent_ns = sent_ns
             else:
-                self._follow(sequence, reflected, sent_ns)
+                self._follow(sequence, reflected)
         self.answers_in_row += 1
         # What Answer(...) does, without the Python frame of a named tuple's constructor.
         return _new(Answer, (sequence, sent_ns, received_ns, delay_ns, was_overdue, tlvs))
@@ -289,7 +282,7 @@ class SessionSender:
         self.counters.unsealed += 1
         return b""
 
-    def _follow(self, sequence: int, reflected: int, sent_ns: int) -> None:
+    def _follow(self, sequence: int, reflected: int) -> None:
         """Keep account of which probes the reflector never saw, by its own numbers.
 
         Between two answers, the reflector's numbers advance by what it received, ours by what we
@@ -306,12 +299,9 @@ class SessionSender:
             arrived = 0
         if ahead > 0:
             self._highest_answered = sequence
-            self.last_answered_sent_ns = sent_ns
             self._forward_lost += ahead
             if self.unanswered:
                 self.unanswered = max(0, self._highest_overdue - sequence)
-                following = self._overdue.get((sequence + 1) & _LOW_32)
-                self.unanswered_since_ns = following[1] if following and self.unanswered else None
         # More arrived than were sent when the network duplicates, or the session is older there.
         self._forward_lost = max(0, self._forward_lost - arrived)
 
@@ -381,7 +371,7 @@ class SessionSender:
         return self._grace_ns if sequence < self._grace_until else 0
 
     def _give_up(self, wire: int) -> None:
-        sequence, sent_ns = self._overdue[wire] = self._awaited.pop(wire)
+        sequence, _ = self._overdue[wire] = self._awaited.pop(wire)
         if len(self._overdue) > self._capacity:
             del self._overdue[next(iter(self._overdue))]
         self._highest_overdue = sequence
@@ -390,8 +380,6 @@ class SessionSender:
         self.answers_in_row = 0
         if sequence > self._highest_answered:
             self.unanswered += 1
-            if self.unanswered_since_ns is None:
-                self.unanswered_since_ns = sent_ns
 
     # -- results -----------------------------------------------------------------------------
 

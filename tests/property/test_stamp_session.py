@@ -189,16 +189,7 @@ def test_what_watchers_read_is_true(fates: list[Fate], every: int) -> None:
     newest = max(outcome.answered, default=-1)
     tail = [sequence for sequence in range(len(fates)) if sequence > newest]
     assert sender.unanswered == len(tail)
-    assert (sender.unanswered_since_ns is None) == (not tail)
-    assert (sender.last_answered_sent_ns is None) == (newest < 0)
     assert sender.next_deadline_ns() is None
-    times = [NOW]
-    for fate in fates:
-        times.append(times[-1] + fate.gap * MS)
-    if tail:
-        assert sender.unanswered_since_ns == times[tail[0]]
-    if newest >= 0:
-        assert sender.last_answered_sent_ns == times[newest]
 
 
 @given(st.lists(st.binary(max_size=130)), st.sampled_from([None, b"0123456789abcdef"]))
