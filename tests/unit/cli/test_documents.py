@@ -15,11 +15,12 @@ from appliance.config.addressing import (
     DEVICE_PREFIX,
     NFT_TABLE,
     ROUTE_PROTOCOL,
-    RULE_PRIORITY_FIRST,
-    RULE_PRIORITY_LAST,
 )
+from appliance.plan.compile import compile_plan
+from appliance.plan.plan import Kind
 from appliance.telemetry.recorder import EVENTS_OCTETS, MOVES_OCTETS, SAMPLES_PER_S
 from tests.unit.api.scripted import STATUS
+from tests.unit.plan import examples as ex
 from tests.unit.telemetry.test_metrics import rendered
 
 ROOT = Path(__file__).parents[3]
@@ -121,7 +122,11 @@ def test_the_marks_that_it_removes_by_are_ours() -> None:
     assert f"grep '^{DEVICE_PREFIX}'" in section
     assert f"nft delete table inet {NFT_TABLE}" in section
     assert set(re.findall(r"proto (\d+)", section)) == {str(ROUTE_PROTOCOL)}
-    assert f"$1 >= {RULE_PRIORITY_FIRST} && $1 <= {RULE_PRIORITY_LAST}" in section
+    bounds = re.search(r"\$1 >= (\d+) && \$1 <= (\d+)", section)
+    assert bounds is not None
+    plan = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, ex.BRANCH_STEERING, ex.KEY_A)
+    ours = [key.ident[1] for key in plan if key.kind is Kind.RULE]
+    assert int(bounds[1]) <= min(ours) < max(ours) <= int(bounds[2])
 
 
 def test_the_bounds_of_the_recorder_are_true() -> None:
