@@ -36,6 +36,7 @@ from appliance.stamp.pmtu import PathMtu, Phase
 from appliance.stamp.sample import Sample
 from appliance.stamp.sender import Answer, SessionSender
 from appliance.stamp.tlv import (
+    COUNT_MODULUS,
     Type,
     decode_direct_measurement,
     decode_path_report,
@@ -406,7 +407,7 @@ class PathProber:
         sent = self._count_sent(entry.path)
         if sent is None:
             entry.compared = None
-        elif entry.compared is None or sent != entry.compared.sent:
+        elif entry.compared is None or sent % COUNT_MODULUS != entry.compared.sent:
             self._ask(entry, encode_direct_measurement(sent))
 
     def _search_mtu(self, entry: _Path, now: int) -> None:

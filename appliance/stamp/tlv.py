@@ -22,8 +22,8 @@ HEADER: Final = Struct(">BBH")  # flags, type, length of the value
 CLASS_OF_SERVICE: Final = Struct(">HH")
 DIRECT_MEASUREMENT: Final = Struct(">III")
 PATH_REPORT: Final = Struct(">HxxII")
+COUNT_MODULUS: Final = 1 << 32  # of the counters in a Direct Measurement
 _SEQUENCE = Struct(">I")
-_LOW_32 = 0xFFFFFFFF
 
 
 class Type(IntEnum):
@@ -122,7 +122,7 @@ class DirectMeasurement(NamedTuple):
 
 def encode_direct_measurement(sent: int) -> bytes:
     """Tell how many packets were sent, ask for the far end's counters."""
-    return encode(Type.DIRECT_MEASUREMENT, DIRECT_MEASUREMENT.pack(sent & _LOW_32, 0, 0))
+    return encode(Type.DIRECT_MEASUREMENT, DIRECT_MEASUREMENT.pack(sent % COUNT_MODULUS, 0, 0))
 
 
 def decode_direct_measurement(value: Octets) -> DirectMeasurement:

@@ -196,6 +196,21 @@ async def test_real_traffic_is_compared_between_both_ends(bench: Bench) -> None:
     assert sum(e.lost for e in bench.of(TrafficSampled)) == 10
 
 
+@pytest.mark.parametrize("count", [0, 1000, (1 << 32) - 1, 1 << 32, (1 << 32) + 1000])
+async def test_an_idle_path_is_not_asked_about_again(bench: Bench, count: int) -> None:
+    """Counters of the kernel go on where those of a Direct Measurement begin anew."""
+    entry = bench.prober._paths[PathId(HQ, ONE)]
+    bench.own_count, bench.far_counts = count, (count % (1 << 32), 0)
+    await bench.until(lambda: entry.compared is not None)
+    asked: list[bytes] = []
+    bench.prober._ask = lambda _entry, tlvs: asked.append(tlvs)  # type: ignore[method-assign]
+    bench.prober._compare(entry, bench.prober._now())
+    assert asked == []
+    bench.own_count = count + 1
+    bench.prober._compare(entry, bench.prober._now())
+    assert len(asked) == 1
+
+
 async def test_what_an_end_dropped_itself_is_no_loss(bench: Bench) -> None:
     entry = bench.prober._paths[PathId(HQ, ONE)]
     bench.own_count, bench.far_counts = 1000, (1000, 0)
