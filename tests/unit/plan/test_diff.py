@@ -1,11 +1,24 @@
 """Order and tolerance of the difference."""
 
-from dataclasses import replace
-from ipaddress import ip_address
+from dataclasses import fields, replace
+from ipaddress import ip_address, ip_network
+
+import pytest
 
 from appliance.plan.compile import compile_plan
-from appliance.plan.diff import diff, is_met
-from appliance.plan.plan import Add, Change, Delete, Device, Filter, Key, Kind, Sysctl
+from appliance.plan.diff import diff, is_met, ops_for, unmet
+from appliance.plan.plan import (
+    Add,
+    Change,
+    Delete,
+    Device,
+    Filter,
+    Key,
+    Kind,
+    Nexthop,
+    Sysctl,
+    WireguardPeer,
+)
 from tests.unit.plan import examples as ex
 
 PLAN = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, ex.BRANCH_STEERING, ex.KEY_A)
@@ -33,6 +46,47 @@ def test_a_learned_endpoint_is_left_alone_and_a_planned_one_is_not():
     assert not is_met(planned, replace(planned, endpoint=elsewhere, keepalive_s=9))
     called = PLAN[Key(Kind.PEER, ("bl-1-1", ex.KEY_HQ))]
     assert not is_met(called, replace(called, endpoint=elsewhere))
+
+
+ANOTHER = {
+    "endpoint": (ip_address("198.51.100.77"), 4500),
+    "allowed_ips": frozenset([ip_network("203.0.113.0/24")]),
+    "keepalive_s": 9,
+    "preshared": "ffffffff",
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(WireguardPeer)])
+@pytest.mark.parametrize("device", ["bl-2-2", "bl-1-1"])
+def test_a_peer_is_compared_by_all_but_an_endpoint_that_is_learned(name, device):
+    planned = PLAN[Key(Kind.PEER, (device, ex.KEY_HQ))]
+    is_learned = name == "endpoint" and planned.endpoint is None
+    assert is_met(planned, replace(planned, **{name: ANOTHER[name]})) == is_learned
+    assert is_met(planned, replace(planned))
+
+
+def test_a_peer_is_no_other_object():
+    planned = PLAN[Key(Kind.PEER, ("bl-2-2", ex.KEY_HQ))]
+    assert not is_met(planned, Sysctl("1"))
+    assert not is_met(Sysctl("1"), planned)
+
+
+def test_as_many_objects_as_planned_may_yet_be_others():
+    """One is missing, and one is there that nobody wants."""
+    here, gone = Key(Kind.NEXTHOP, (1,)), Key(Kind.NEXTHOP, (2,))
+    hop = Nexthop(4, "bl-1-1")
+    assert diff({here: hop}, {gone: hop}) == (Add(here, hop), Delete(gone, hop))
+
+
+def test_the_order_in_which_things_are_found_does_not_matter():
+    drifted = {key: item for key, item in PLAN.items() if key.kind is not Kind.ROUTE}
+    drifted[Key(Kind.FILTER, ("inet", "branchline"))] = Filter("drifted")
+    found = [key for key in unmet(PLAN, drifted) if key is not None]
+    assert len(list(unmet(PLAN, drifted))) == len(PLAN)
+    backwards = dict(reversed(PLAN.items()))
+    assert len(found) > 10
+    assert ops_for(PLAN, drifted, reversed(found)) == diff(PLAN, drifted)
+    assert diff(backwards, dict(reversed(drifted.items()))) == diff(PLAN, drifted)
 
 
 def test_shared_things_are_never_deleted():
