@@ -95,7 +95,10 @@ class Reconciler:
                 steering, wanted = self._steering(), self._wanted
                 try:
                     ops = await self.outstanding()
-                    if not ops and wanted == self._wanted:
+                    # Until a plan is in force, moves are left to us: one that came while we looked
+                    # is in neither this plan nor the kernel.
+                    is_current = self.is_in_force or self._steering() is steering
+                    if not ops and is_current and wanted == self._wanted:
                         self.is_in_force = True
                         return applied
                     if failures >= ATTEMPTS:

@@ -1,6 +1,6 @@
 """Whole plans come into force one after the other, and none for another."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import ip_interface
 
 from appliance.core.steering import Steering
@@ -14,17 +14,17 @@ ITEM = DeviceAddress(ip_interface("192.0.2.2/24"))
 
 
 class Watched(FakeKernel):
-    """Counts how often it is looked at; the first time, something else is wanted meanwhile."""
+    """Counts how often it is looked at; the first time, something happens meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(devices=("lo", "eth0"))
         self.looks = 0
-        self.reconciler: Reconciler | None = None
+        self.meanwhile: Callable[[], None] | None = None
 
     async def observe(self, wanted: Collection[Key]) -> Observed:
         self.looks += 1
-        if self.looks == 1 and self.reconciler is not None:
-            self.reconciler.want_another()
+        if self.looks == 1 and self.meanwhile is not None:
+            self.meanwhile()
         return await super().observe(wanted)
 
 
@@ -34,10 +34,27 @@ async def _nothing() -> bool:
 
 async def test_a_plan_that_is_not_wanted_any_more_is_not_the_one_in_force() -> None:
     kernel, steering = Watched(), Steering()
-    kernel.reconciler = Reconciler(kernel, dict, lambda: steering, _nothing)
-    assert await kernel.reconciler.reconcile() == 0
+    reconciler = Reconciler(kernel, dict, lambda: steering, _nothing)
+    kernel.meanwhile = reconciler.want_another
+    assert await reconciler.reconcile() == 0
     assert kernel.looks == 2
-    assert kernel.reconciler.is_in_force
+    assert reconciler.is_in_force
+
+
+async def test_a_move_while_it_is_looked_whether_the_plan_is_in_force_is_in_no_kernel_yet() -> None:
+    kernel, steerings = Watched(), [Steering()]
+    plans: list[Plan] = [{}, {ADDRESS: ITEM}]  # before the move, and with it
+    kernel.meanwhile = lambda: steerings.append(Steering())
+    reconciler = Reconciler(
+        kernel, lambda: plans[len(steerings) - 1], lambda: steerings[-1], _nothing
+    )
+    assert await reconciler.reconcile() == 1
+    assert ADDRESS in kernel.owned
+
+    # Once it is in force, a move reaches the kernel by itself.
+    kernel.looks = 0
+    assert await reconciler.reconcile() == 0
+    assert (kernel.looks, len(steerings)) == (1, 3)
 
 
 async def test_the_plan_is_made_anew_as_soon_as_addresses_made_it_another() -> None:
