@@ -13,9 +13,10 @@ from itertools import groupby
 
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import Kernel, KernelError
-from appliance.plan.diff import diff
-from appliance.plan.plan import Kind, Op, Plan
+from appliance.plan.diff import ops_for, unmet
+from appliance.plan.plan import Kind, Observed, Op, Plan
 from appliance.plan.text import render_op
+from appliance.turns import slices
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,15 @@ def log_ops(ops: Sequence[Op]) -> None:
         log.info("applied", extra={"command": render_op(op)})
     if len(ops) > MOST_LOGGED:
         log.info("applied more", extra={"ops": len(ops) - MOST_LOGGED})
+
+
+async def diff_in_turns(plan: Plan, observed: Observed) -> tuple[Op, ...]:
+    """As `diff`: a hub's thousands of objects are compared a slice each turn of the loop.
+
+    In one piece they would take as long as a death of an uplink may go unnoticed.
+    """
+    wanting = [key async for batch in slices(unmet(plan, observed)) for key in batch if key]
+    return ops_for(plan, observed, wanting)
 
 
 class NotInForceError(Exception):
@@ -79,7 +89,7 @@ class Reconciler:
     async def outstanding(self) -> tuple[Op, ...]:
         """What would have to be done now. Applies nothing. Raises KernelError."""
         plan = self._compile()
-        return diff(plan, await self._kernel.observe(plan.keys()))
+        return await diff_in_turns(plan, await self._kernel.observe(plan.keys()))
 
     async def reconcile(self) -> int:
         """Bring the kernel to the plan and verify it. The number of operations that it took.

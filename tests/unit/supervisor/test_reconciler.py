@@ -1,12 +1,20 @@
 """Whole plans come into force one after the other, and none for another."""
 
 from collections.abc import Callable, Collection
+from copy import copy
 from ipaddress import ip_interface
+
+import pytest
 
 from appliance.core.steering import Steering
 from appliance.kernel.fake import FakeKernel
-from appliance.plan.plan import DeviceAddress, Key, Kind, Observed, Plan, Sysctl
-from appliance.supervisor.reconciler import Reconciler
+from appliance.plan import diff as module
+from appliance.plan.compile import compile_plan
+from appliance.plan.plan import Add, DeviceAddress, Key, Kind, Observed, Plan, Sysctl
+from appliance.supervisor.reconciler import Reconciler, diff_in_turns
+from appliance.turns import TURN
+from tests.unit.plan import examples as ex
+from tests.unit.supervisor.counted import Turns
 
 FORWARDING = Key(Kind.FORWARDING, ("net/ipv4/ip_forward",))
 ADDRESS = Key(Kind.ADDRESS, ("eth0", "192.0.2.2/24"))
@@ -55,6 +63,19 @@ async def test_a_move_while_it_is_looked_whether_the_plan_is_in_force_is_in_no_k
     kernel.looks = 0
     assert await reconciler.reconcile() == 0
     assert (kernel.looks, len(steerings)) == (1, 3)
+
+
+async def test_a_hub_is_compared_a_slice_between_two_turns_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = ex.gateway(100)
+    plan = compile_plan(hub, ex.attached(hub), ex.first_paths(hub), ex.KEY_A)
+    removed = Key(Kind.PEER, ("bl-1-1", hub.peers[7].public_key))
+    observed = {key: copy(item) for key, item in plan.items() if key != removed}
+    counted = Turns(monkeypatch, (module, "is_met"))
+    assert await counted.run(diff_in_turns(plan, observed)) == (Add(removed, plan[removed]),)
+    assert counted.done["is_met"] == len(observed) > 10 * TURN
+    assert counted.most["is_met"] <= TURN
 
 
 async def test_the_plan_is_made_anew_as_soon_as_addresses_made_it_another() -> None:

@@ -1,11 +1,9 @@
 """What a box tells of its decisions: every move is recorded, and `why` has an answer for each."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
 
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -29,8 +27,7 @@ from appliance.telemetry.recorder import Recorder
 from appliance.turns import TURN, encode_in_turns
 from tests.unit.core.box import GOOD, named
 from tests.unit.core.examples import facts, intent, peer, uplink
-
-T = TypeVar("T")
+from tests.unit.supervisor.counted import Turns
 
 SITES = 100
 REFLECTOR = SessionReflector()
@@ -143,44 +140,6 @@ async def test_probes_that_deserve_no_answer_are_counted_by_why(tmp_path: Path) 
     engine.close()
 
 
-class _Turns:
-    """Counts what is done between two turns of the loop, of each kind."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.done: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()  # in one turn
-        self._now: Counter[str] = Counter()
-        for place, name in (
-            *((report, name) for name in ("PathStatus", "ClassStatus", "WarningStatus")),
-            (turns, "encode"),
-            (GaugeMetricFamily, "add_metric"),
-        ):
-            monkeypatch.setattr(place, name, self._counted(name, getattr(place, name)))
-
-    def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            self._now[name] += 1
-            return function(*arguments)
-
-        return call
-
-    async def run(self, work: Awaitable[T]) -> T:
-        """Do some work, whose turns are counted."""
-        self.done, self.most = Counter(), Counter()
-        watching = asyncio.ensure_future(self._watch())
-        result = await work
-        await asyncio.sleep(0)
-        watching.cancel()
-        return result
-
-    async def _watch(self) -> None:
-        while True:
-            self.done += self._now
-            self.most |= self._now
-            self._now.clear()
-            await asyncio.sleep(0)
-
-
 async def _told(pieces: AsyncIterator[bytes] | Awaitable[AsyncIterator[bytes]]) -> None:
     async for piece in pieces if isinstance(pieces, AsyncIterator) else await pieces:
         assert len(piece) < TURN * 1000
@@ -191,7 +150,12 @@ async def test_a_hub_tells_a_slice_of_its_rows_between_two_turns_of_the_loop(
 ) -> None:
     sites = 1000
     monkeypatch.setattr(module, "FEED_S", 0.01)
-    counted = _Turns(monkeypatch)
+    counted = Turns(
+        monkeypatch,
+        *((report, name) for name in ("PathStatus", "ClassStatus", "WarningStatus")),
+        (turns, "encode"),
+        (GaugeMetricFamily, "add_metric"),
+    )
     engine = _hub(sites)
     source = _source(engine, tmp_path)
     for slot in (1, 2):
