@@ -32,6 +32,7 @@ def compile_plan(
     *,
     preshared: Mapping[SiteName, str] = _NOBODY,
     absent: Collection[str] = frozenset(),
+    is_kept: bool = True,
 ) -> Plan:
     """The plan of a box.
 
@@ -39,15 +40,21 @@ def compile_plan(
     (see `WireguardPeer`). `absent` names LAN devices that do not exist: what hangs on them is left
     out, so that one missing device does not keep the rest from working. An uplink without facts is
     one without a device.
+
+    A plan that is only looked at is not `is_kept`: it neither pushes out what is kept of the plan
+    in force nor shares anything with it that changes, so that it may be compiled in a thread.
     """
     this = _ThisIntent(intent)
+    overlay = _overlay if is_kept else _overlay.__wrapped__
+    intended = _intended if is_kept else _intended.__wrapped__
+    steerer = _steerer if is_kept else _steerer.__wrapped__
     attachment_of = attachments(intent, facts)
     attached = tuple(attachment_of.items())
-    plan: dict[Key, Item] = dict(_overlay(this, attached, public_key, tuple(preshared.items())))
-    plan.update(_intended(this, frozenset(absent)))
+    plan: dict[Key, Item] = dict(overlay(this, attached, public_key, tuple(preshared.items())))
+    plan.update(intended(this, frozenset(absent)))
     plan.update(underlay_items(intent, facts, absent))
     plan.update(shaping_items(intent, facts, attachment_of))
-    plan.update(_steerer(this).items(steering))
+    plan.update(steerer(this).items(steering))
     return MappingProxyType(plan)
 
 

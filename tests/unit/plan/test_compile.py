@@ -221,3 +221,15 @@ def test_what_is_kept_between_plans_is_never_stale():
     for case in (*cases, *reversed(cases)):
         fresh = {**case, "intent": replace(case.get("intent", ex.BRANCH))}
         assert plan_of(**case) == plan_of(**fresh)
+
+
+def test_a_plan_that_is_only_looked_at_pushes_nothing_out():
+    key = Key(Kind.ROUTE, (class_table(1), "192.168.3.0/24", 100))
+    before = plan_of()
+    for _ in range(3):
+        candidate = replace(ex.BRANCH)
+        assert plan_of(candidate, is_kept=False) == before
+        assert plan_of(candidate, is_kept=False)[key] is not plan_of(candidate, is_kept=False)[key]
+    again = plan_of()
+    assert all(again[key] is item for key, item in before.items() if key.kind is Kind.PEER)
+    assert again[key] is before[key]
