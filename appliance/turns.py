@@ -5,7 +5,8 @@ is in Python makes the loop wait for it at every system call.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import heapq
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import fields
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 from appliance.contract.codec import encode
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    from _typeshed import DataclassInstance, SupportsRichComparison
 
 T = TypeVar("T")
+S = TypeVar("S", bound="SupportsRichComparison")
 
 TURN = 64  # rows made or told before anybody else gets a turn
 
@@ -34,6 +36,11 @@ async def slices(items: Iterable[T]) -> AsyncIterator[tuple[T, ...]]:
 async def collected(items: Iterable[T]) -> tuple[T, ...]:
     """All the items, a slice each turn."""
     return tuple([item async for batch in slices(items) for item in batch])
+
+
+async def in_order(items: Iterable[S]) -> Iterator[S]:
+    """The items sorted: a slice each turn, and then they are merged as they are taken."""
+    return heapq.merge(*[sorted(batch) async for batch in slices(items)])
 
 
 async def encode_rows(rows: Iterable[object | None]) -> AsyncIterator[bytes]:

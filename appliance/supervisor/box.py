@@ -7,7 +7,9 @@ the world does is an event, a warning, or a reason to reconcile again.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from appliance import clock
@@ -120,27 +122,37 @@ class Box:
 
     def plan(self) -> Plan:
         """What we want to own in the kernel at this moment."""
-        return self.plan_of(self.settings.intent)
+        return self._compiler(self.settings.intent)()
 
     def _compile(self) -> Plan:
         """The plan for the reconciler. Only what happens from here on wants another one."""
         self._dirty.clear()
         return self.plan()
 
-    def plan_of(self, intent: Intent) -> Plan:
-        """The plan that an intent would have with today's facts, keys and steering."""
+    async def plan_of(self, candidate: Intent) -> Plan:
+        """The plan that an intent would have with today's facts, keys and steering.
+
+        A thread compiles it: that has no slices, and for a hub takes much longer than the death of
+        an uplink may go unnoticed. The loop waits for the thread now and then, not for its end.
+        """
+        return await asyncio.to_thread(self._compiler(candidate, is_kept=False))
+
+    def _compiler(self, intent: Intent, *, is_kept: bool = True) -> Callable[[], Plan]:
+        """Makes a plan of what is known now, whatever happens until it is called."""
         state = self.engine.state
         facts = {
             slot: entry.facts for slot, entry in state.uplinks.items() if entry.facts is not None
         }
         keys = self.settings.keys
-        return compile_plan(
+        return partial(
+            compile_plan,
             intent,
             facts,
             self.engine.steering,
             keys.public,
             preshared=keys.preshared_digests,
             absent=self.absent,
+            is_kept=is_kept,
         )
 
     # -- what happens --------------------------------------------------------------------------

@@ -32,17 +32,17 @@ from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
 from appliance.core.state import State
 from appliance.core.steering import DEVICE_MTU
 from appliance.core.why import explain
-from appliance.plan.diff import diff
 from appliance.plan.plan import Add
 from appliance.plan.text import render_op
 from appliance.supervisor import report
 from appliance.supervisor.box import Box
+from appliance.supervisor.reconciler import diff_in_turns
 from appliance.supervisor.report import Moment
 from appliance.telemetry.budget import Budget
 from appliance.telemetry.metrics import render_metrics
 from appliance.telemetry.recorder import Recorder
 from appliance.telemetry.recording import read_history
-from appliance.turns import collected, encode_in_turns, slices
+from appliance.turns import collected, encode_in_turns, in_order, slices
 
 FEED_S = 0.5  # how often listeners are told of changed numbers, at most
 REST = 4.0  # times as long as the telling of a hub's rows took, nothing is told
@@ -194,12 +194,13 @@ class Source:
         )
 
     async def plan_text(self, *, dry_run: bool, candidate: Intent | None) -> tuple[str, ...]:
-        """Commands of the whole plan, or of what is outstanding in the kernel."""
-        plan = self._box.plan() if candidate is None else self._box.plan_of(candidate)
+        """Commands of the whole plan, or of what is outstanding in the kernel, made in turns."""
+        plan = self._box.plan() if candidate is None else await self._box.plan_of(candidate)
         if not dry_run:
-            return tuple(render_op(Add(key, item)) for key, item in sorted(plan.items()))
-        observed = await self._box.kernel.observe(plan.keys())
-        return tuple(render_op(op) for op in diff(plan, observed))
+            keys = await in_order(plan)
+            return await collected(render_op(Add(key, plan[key])) for key in keys)
+        ops = await diff_in_turns(plan, await self._box.kernel.observe(plan.keys()))
+        return await collected(render_op(op) for op in ops)
 
     def subscribe(self) -> Subscription:
         return self._feed.subscribe()

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
 from appliance.contract.codec import encode
 from appliance.contract.status import Change, Status
-from appliance.turns import TURN, collected, encode_in_turns, encode_rows, slices
+from appliance.turns import TURN, collected, encode_in_turns, encode_rows, in_order, slices
 from tests.unit.api.scripted import MOVE, STATUS
 
 
@@ -35,6 +37,37 @@ async def test_others_get_a_turn_after_each_slice_and_nothing_is_lost(number: in
     assert most == min(number, TURN)
     assert [len(batch) async for batch in slices(items())][:1] == [most] * bool(number)
     watching.cancel()
+
+
+@dataclass
+class _Compared:
+    """Counts how often one is compared with another, which is what sorting takes."""
+
+    number: int
+    count: ClassVar[int] = 0
+
+    def __lt__(self, other: "_Compared") -> bool:
+        _Compared.count += 1
+        return self.number < other.number
+
+
+@pytest.mark.parametrize("number", [0, 1, TURN, TURN + 1, 100 * TURN - 1])
+async def test_sorting_leaves_the_loop_to_others_too(number: int) -> None:
+    most = 0
+
+    async def others() -> None:
+        nonlocal most
+        while True:
+            most, _Compared.count = max(most, _Compared.count), 0
+            await asyncio.sleep(0)
+
+    watching = asyncio.ensure_future(others())
+    items = [_Compared(n * 7919 % number) for n in range(number)]  # a prime: each comes once
+    found = await collected(await in_order(items))
+    await asyncio.sleep(0)
+    watching.cancel()
+    assert [item.number for item in found] == list(range(number))
+    assert most <= TURN * 2 * (1 + max(number, 1).bit_length())
 
 
 @pytest.mark.parametrize(

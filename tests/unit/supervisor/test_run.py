@@ -4,24 +4,30 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from base64 import b64encode
 from collections.abc import Collection
+from dataclasses import replace
 from ipaddress import IPv6Address
 from pathlib import Path
 from socket import if_nametoindex
+from typing import Any
 
 import pytest
 
 from appliance.api.feed import Subscription
 from appliance.config.errors import ConfigError
+from appliance.config.intent import Intent
 from appliance.contract.codec import decode
 from appliance.contract.ids import PathId, Plane, SiteName, Slot
 from appliance.contract.status import Change, WarningStatus
-from appliance.plan.plan import Key, Observed
+from appliance.plan.compile import compile_plan
+from appliance.plan.plan import Key, Observed, Plan
 from appliance.probing.paths import Measured
 from appliance.probing.sockets import endpoint, pktinfo
 from appliance.services import uplinks
 from appliance.stamp.sender import SessionSender
+from appliance.supervisor import box
 from tests.unit.supervisor.living import StubbornKernel, codes, life, running, until, write
 
 LOOPBACK = IPv6Address("::1")
@@ -71,6 +77,27 @@ async def test_trouble_with_a_connection_of_the_api_does_not(
 
 def _has(kernel: StubbornKernel, prefix: str) -> bool:
     return any(prefix in map(str, key.ident) for key in kernel.owned)
+
+
+async def test_a_candidates_plan_is_compiled_beside_the_loop(
+    tmp_path: Path, kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        candidate = replace(lived._box.settings.intent)
+        compiled: set[tuple[bool, bool]] = set()  # is it the candidate's, and in the loop's thread?
+
+        def compile_here(intent: Intent, *arguments: Any, **more: Any) -> Plan:
+            is_ours = threading.current_thread() is threading.main_thread()
+            compiled.add((intent is candidate, is_ours))
+            return compile_plan(intent, *arguments, **more)
+
+        monkeypatch.setattr(box, "compile_plan", compile_here)
+        told = await lived._source.plan_text(dry_run=False, candidate=candidate)
+        assert told == await lived._source.plan_text(dry_run=False, candidate=None)
+        assert await lived._source.plan_text(dry_run=True, candidate=candidate) == ()
+        assert compiled == {(True, False), (False, True)}
 
 
 async def test_a_reload_brings_the_new_configuration_into_force(

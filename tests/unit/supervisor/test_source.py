@@ -1,7 +1,7 @@
 """What a box tells of its decisions: every move is recorded, and `why` has an answer for each."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,12 +10,16 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 
 from appliance import turns
 from appliance.api.source import HistoryQuery
+from appliance.config.intent import Intent
 from appliance.contract.codec import decode
 from appliance.contract.ids import PathId, SiteName
 from appliance.contract.status import Change, ConfigStatus, Reloaded
 from appliance.core.codec import encode_event
 from appliance.core.decide import initial_state
 from appliance.core.events import IntentChanged, PathsSampled, UplinkChanged
+from appliance.plan.compile import compile_plan
+from appliance.plan.plan import SHARED, Add, Key, Observed, Plan
+from appliance.plan.text import render_op
 from appliance.stamp.reflector import SessionReflector
 from appliance.stamp.sender import SessionSender
 from appliance.supervisor import report
@@ -27,6 +31,7 @@ from appliance.telemetry.recorder import Recorder
 from appliance.turns import TURN, encode_in_turns
 from tests.unit.core.box import GOOD, named
 from tests.unit.core.examples import facts, intent, peer, uplink
+from tests.unit.plan.examples import KEY_A, attached, first_paths, gateway
 from tests.unit.supervisor.counted import Turns
 
 SITES = 100
@@ -194,6 +199,39 @@ async def test_a_hub_tells_a_slice_of_its_rows_between_two_turns_of_the_loop(
     assert max(counted.most["PathStatus"], counted.most["ClassStatus"]) <= TURN
     telling.cancel()
     await asyncio.wait([telling])
+    engine.close()
+
+
+@pytest.mark.parametrize("is_candidate", [False, True])
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_hubs_plan_is_told_a_slice_between_two_turns_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_candidate: bool, dry_run: bool
+) -> None:
+    hub = gateway(100)
+    plan = compile_plan(hub, attached(hub), first_paths(hub), KEY_A)
+    missing = {key: item for key, item in plan.items() if key.kind not in SHARED}
+    told = missing if dry_run else plan
+    expected = tuple(render_op(Add(key, told[key])) for key in sorted(told))
+    candidates = []
+
+    async def plan_of(candidate: Intent) -> Plan:
+        candidates.append(candidate)
+        return plan
+
+    async def observe(wanted: Collection[Key]) -> Observed:
+        return {key: plan[key] for key in wanted if key.kind in SHARED}
+
+    counted = Turns(monkeypatch, (module, "render_op"))
+    engine = _hub(1)
+    source = _source(engine, tmp_path)
+    source._box.plan = lambda: plan  # type: ignore[method-assign]
+    source._box.plan_of = plan_of  # type: ignore[method-assign]
+    source._box.kernel = SimpleNamespace(observe=observe)  # type: ignore[assignment]
+    asked = source.plan_text(dry_run=dry_run, candidate=hub if is_candidate else None)
+    assert await counted.run(asked) == expected
+    assert counted.done == {"render_op": len(expected)}
+    assert counted.most == {"render_op": TURN}
+    assert candidates == [hub] * is_candidate
     engine.close()
 
 
