@@ -45,6 +45,9 @@ class Recording:
 
 def open_recording(path: Path) -> Recording:
     """The last run that the directory of a recorder holds, or one file. Raises NotARecording."""
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        msg = f"{path} is no regular file"
+        raise NotARecording(msg)
     segments = files(path, "events") if path.is_dir() else [path]
     runs = [(segment, _about(next(whole_lines(segment), b""))) for segment in segments]
     known = [(segment, about["run"]) for segment, about in runs if about is not None]

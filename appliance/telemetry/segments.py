@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
+from appliance.core.codec import MOST_OCTETS
+
 RECORDER_DIRECTORY = "recordings"  # in the state directory
 _NAME = re.compile(r"(?P<stem>[a-z]+)-(?P<number>\d{8})\.jsonl")
 _DIRECTORY_MODE = 0o750
@@ -87,13 +89,20 @@ def files(directory: Path, stem: str) -> list[Path]:
 def whole_lines(path: Path) -> Iterator[bytes]:
     """The lines of a segment without their line feeds. A last line that is cut short is left out.
 
-    A segment that was deleted meanwhile has no lines.
+    Of a line that is longer than any event, so much is given that its reader refuses it, and
+    nothing after it: no file makes us read without end. A segment that was deleted meanwhile has no
+    lines, and neither has what is no regular file, which might never end or never begin.
     """
     try:
+        if not path.is_file():
+            return
         with path.open("rb") as file:
-            for line in file:
+            while line := file.readline(MOST_OCTETS + 1):
                 if line.endswith(b"\n"):
                     yield line[:-1]
+                elif len(line) > MOST_OCTETS:
+                    yield line
+                    return
     except FileNotFoundError:
         return
 

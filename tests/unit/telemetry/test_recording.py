@@ -1,7 +1,8 @@
 """Reading recordings: whatever stands in the files, no error but the declared one."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,18 @@ def test_what_is_no_recording_is_said_so(tmp_path: Path, lines: Sequence[object]
     for where in (path, tmp_path):
         with pytest.raises(NotARecording, match="holds no recorded events"):
             open_recording(where)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_would_never_end_or_begin_is_not_read(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "events-00000001.jsonl"
+    make(path)
+    with pytest.raises(NotARecording, match=r"events-00000001.jsonl is no regular file"):
+        open_recording(path)
+    with pytest.raises(NotARecording, match="holds no recorded events"):
+        open_recording(tmp_path)
 
 
 def test_the_last_run_of_a_directory(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Bounded files of lines: what is in them, what goes first, what a crash leaves."""
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from appliance.core.codec import MOST_OCTETS
 from appliance.telemetry.segments import Segments, files, whole_lines
 from tests.unit.telemetry.small_disk import files_of_at_most
 
@@ -49,6 +51,26 @@ def test_the_files_never_exceed_their_bound_and_keep_the_newest(tmp_path: Path, 
     kept = _lines(tmp_path)
     assert kept == [_line(n)[:-1] for n in range(1000 - len(kept), 1000)]
     assert len(kept) >= 30  # three of four files are always full
+
+
+def test_a_line_that_never_ends_is_given_up_and_so_is_what_follows(tmp_path: Path) -> None:
+    path = tmp_path / "events-00000001.jsonl"
+    longest = b"x" * MOST_OCTETS
+    path.write_bytes(b"first\n" + longest + b"\n" + longest + b"yy\nlast\n")
+    lines = list(whole_lines(path))
+    assert lines[:2] == [b"first", longest]
+    assert lines[2:] == [longest + b"y"]  # longer than an event may be
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.truncate(1 << 34)  # zeros without end, in a file that takes no room
+    assert [len(line) for line in whole_lines(path)] == [MOST_OCTETS + 1]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_regular_file_has_no_lines(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "events-00000001.jsonl"
+    make(path)
+    assert list(whole_lines(path)) == []
 
 
 def test_a_batch_larger_than_a_file_gets_its_own(tmp_path: Path, new: New) -> None:
