@@ -15,6 +15,7 @@ from appliance.config.intent import Intent
 from appliance.contract.ids import ClassName, SiteName
 from appliance.core.actions import MoveClass
 from appliance.core.codec import decode_event
+from appliance.core.events import Event
 from appliance.core.replay import replay_events
 from appliance.core.steering import Assignment
 from appliance.telemetry.recording import Recording
@@ -57,22 +58,44 @@ class Story:
 
 def decide_again(recording: Recording, other: Intent | None) -> Story:
     """Raises RecordingError, and OSError when the files cannot be read."""
-    events = [decode_event(line) for line in recording.lines()]
-    began = events[0][0] if events else 0.0
-    ended = events[-1][0] if events else 0.0
-    moves = tuple(_moves(replay_events(events), began))
+    lines: Iterable[bytes] = recording.lines()
+    if other is not None:
+        lines = list(lines)  # both runs see the same, though the recorder goes on with its files
+    span = _Span()
+    moves = tuple(_moves(lines, None, span))
     differences = None
     if other is not None:
-        others = tuple(_moves(replay_events(events, other), began))
-        differences = tuple(differ(moves, others, ended - began))
-    return Story(ended - began, len(events), recording.gaps, moves, differences)
+        differences = tuple(differ(moves, _moves(lines, other, _Span()), span.seconds))
+    return Story(span.seconds, span.events, recording.gaps, moves, differences)
 
 
-def _moves(decided: Iterable[tuple[float, tuple[Any, ...]]], began: float) -> Iterator[Decided]:
-    for now, actions in decided:
+@dataclass(slots=True)
+class _Span:
+    """What is known of events when they have gone by: decoded, all of them would fill a box."""
+
+    events: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+    def pass_by(self, events: Iterable[tuple[float, Event]]) -> Iterator[tuple[float, Event]]:
+        for now, event in events:
+            if not self.events:
+                self.began = now
+            self.ended = now
+            self.events += 1
+            yield now, event
+
+
+def _moves(lines: Iterable[bytes], other: Intent | None, span: _Span) -> Iterator[Decided]:
+    events = span.pass_by(map(decode_event, lines))
+    for now, actions in replay_events(events, other):
         for action in actions:
             if isinstance(action, MoveClass):
-                yield Decided(now - began, action)
+                yield Decided(now - span.began, action)
 
 
 def differ(

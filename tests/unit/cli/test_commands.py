@@ -261,6 +261,27 @@ def test_what_is_no_recording_is_said_so(tmp_path: Path) -> None:
     assert "no such event" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["/dev/zero", "fifo"])
+def test_what_is_no_file_is_no_recording(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    path = tmp_path / name
+    result = ask(tmp_path, "replay", str(path))
+    assert result.exit_code == 1
+    assert f"{path} is no regular file\n" in result.stderr
+    assert "next: Give it the recorder's directory" in result.stderr
+
+
+def test_a_line_that_is_too_long_ends_the_replay(tmp_path: Path) -> None:
+    recording, other = _recording(tmp_path / "recordings")
+    with (recording / "events-00000001.jsonl").open("r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.truncate(1 << 34)
+    for arguments in ([], ["--config", str(other)]):
+        result = ask(tmp_path, "replay", str(recording), *arguments)
+        assert result.exit_code == 1
+        assert "is too long" in result.stderr
+
+
 def write_golden() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

@@ -1,12 +1,18 @@
 """Where two runs of the same events differ, as intervals."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.cli.replayed import Decided, Difference, differ
+from appliance.cli.replayed import Decided, Difference, Story, decide_again, differ
+from appliance.config.load import parse_config
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
 from appliance.core.actions import Cause, MoveClass
 from appliance.core.steering import Assignment, Carrier
+from appliance.telemetry.recording import open_recording
+from tests.unit.cli.recorded import config, write_recording
 
 END = 100.0
 PLACES = [(ClassName("voice"), SiteName("hq")), (ClassName("bulk"), SiteName("hq"))]
@@ -27,6 +33,26 @@ moves = st.lists(
     st.tuples(st.sampled_from([0.0, 1.0, 2.0, 5.0, 9.0]), st.integers(0, 1), st.integers(1, 2)),
     max_size=6,
 ).map(sorted)
+
+
+@pytest.mark.parametrize("other", [None, "1 %", "20 %"])
+def test_a_gap_counts_once_however_many_runs_there_are(tmp_path: Path, other: str | None) -> None:
+    path = tmp_path / "events-00000001.jsonl"
+    write_recording(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, b'{"gap": 7}\n', b'{"gap": 1}\n']))
+    intent = None if other is None else parse_config(config(other), "other.yaml")
+    story = decide_again(open_recording(path), intent)
+    assert (story.events, story.gaps) == (len(lines) - 1, 2)
+    assert story.seconds == 1599 / 4
+    assert len(story.moves) > 2
+    assert bool(story.differences) == (other == "20 %")
+
+
+def test_a_recording_without_events_decides_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "events-00000001.jsonl"
+    path.write_text('{"run": "a", "wall": 1750000000.0, "now": 100.0, "preamble": 0}\n')
+    assert decide_again(open_recording(path), None) == Story(0.0, 0, 0, (), None)
 
 
 def test_an_interval_has_both_sides_and_its_length() -> None:
