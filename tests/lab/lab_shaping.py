@@ -15,7 +15,7 @@ from tests.lab.boxes import asked, hosts, moves
 
 LINE_MBIT, RATE_MBIT, EF = 20, 19, 46
 POLICIES = (
-    {"class": "voice", "sla": {"loss": "1 %", "delay": "80 ms"}, "hold": "5 s"},
+    {"class": "voice", "sla": {"loss": "1 %", "delay": "150 ms"}, "hold": "5 s"},
     {"class": "default", "sla": {"loss": "1 %"}, "hold": "5 s"},
 )
 

@@ -362,7 +362,9 @@ def story_an_uplink_that_is_configured_otherwise_gives_its_lease_back(lab: Lab) 
     follower.wait("now static: the leased address goes", lambda e: not address(e, 4), 30)
     told = provider.daemon.output() if provider.daemon else ""
     lab.check(f"DHCPRELEASE({provider.device}) {leased.split('/')[0]}" in told, "it is given back")
-    lab.check(not site.run(["ls", f"{RUN}/leases"]).split(), "and what was told of it is forgotten")
+    lab.wait_until(
+        lambda: not site.run(["ls", f"{RUN}/leases"]).split(), 5, "what was told of it is forgotten"
+    )
 
 
 def story_a_server_cannot_draw_traffic_to_itself(lab: Lab) -> None:
