@@ -65,8 +65,8 @@ def _words(*words: str) -> WithJsonSchema:
 parse_interval = scalars.between(scalars.parse_duration, "10 ms", "10 s")
 parse_limit = scalars.between(scalars.parse_duration, "100 us", "10 s")
 parse_hold = scalars.between(scalars.parse_duration, "1 s", "60 min")
-# A limit of 0 % could not be told from bad luck, and one above 50 % is no service.
 parse_rate = scalars.between(scalars.parse_rate, "100 kbit/s", "10 Gbit/s")
+# A limit of 0 % could not be told from bad luck, and one above 50 % is no service.
 parse_loss = scalars.between(scalars.parse_ratio, "0.01 %", "50 %")
 
 _DURATION = _json(type="string", pattern=scalars.DURATION_PATTERN)

@@ -26,6 +26,7 @@ DIRECTIONS = {"up": "egress", "down": "ingress"}
 TUNNEL_OVERHEAD = {4: 32 + 8 + 20, 6: 32 + 8 + 40}
 _MTU = 1500
 _PROTOCOLS = ("ip", "ipv6")
+_LAST = FILTER_PRIORITY_FIRST + 2 * len(_PROTOCOLS)  # of a plane, after those of an uplink
 
 
 def shaping_items(
@@ -75,6 +76,3 @@ def _direct(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:
                     key = Key(Kind.REDIRECT, (uplink.device, hook, priority))
                     yield key, Redirect(protocol, to, own)
                 priority += 1
-
-
-_LAST = FILTER_PRIORITY_FIRST + len(_PROTOCOLS) * 2

@@ -127,6 +127,11 @@ def test_the_marks_that_it_removes_by_are_ours() -> None:
     plan = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, ex.BRANCH_STEERING, ex.KEY_A)
     ours = [key.ident[1] for key in plan if key.kind is Kind.RULE]
     assert int(bounds[1]) <= min(ours) < max(ours) <= int(bounds[2])
+    bounds = re.search(r"seq (\d+) (\d+)", section)
+    assert bounds is not None
+    assert bounds.start() < section.index("ip link delete")  # else an uplink is cut off
+    filters = [key.ident[2] for key in plan if key.kind is Kind.REDIRECT]
+    assert (int(bounds[1]), int(bounds[2])) == (min(filters), max(filters))
 
 
 def test_the_bounds_of_the_recorder_are_true() -> None:
