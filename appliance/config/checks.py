@@ -139,6 +139,7 @@ def _classes(parts: Parts) -> Iterator[Finding]:
         for place, match in enumerate(each.match):
             path: Path = (*at, "match", place)
             yield from _match(path, match)
+            yield from _lans(path, match, parts)
             earlier = first.setdefault(repr(match), path)
             if earlier is not path:
                 message = f"takes nothing: the same as {pointer_of(earlier)}"
@@ -150,7 +151,8 @@ def _match(path: Path, match: schema.Match) -> Iterator[Finding]:
     if match.ports is not None and not (protocols and protocols <= _WITH_PORTS):
         hint = "add `protocol: tcp`, `udp`, `sctp` or several of them, and no other"
         yield Finding((*path, "ports"), "only tcp, udp and sctp have ports", hint)
-    is_open = match.dscp is None and not protocols and match.ports is None
+    narrowing = (match.dscp, match.protocol, match.ports, match.lan, match.device)
+    is_open = all(condition is None for condition in narrowing)
     if is_open and _is_every(match.sources) and _is_every(match.destinations):
         hint = f"state a condition; what no class takes is in `{DEFAULT_CLASS}`"
         yield Finding(path, "takes every flow, so that no later class gets any", hint)
@@ -159,6 +161,14 @@ def _match(path: Path, match: schema.Match) -> Iterator[Finding]:
         families &= frozenset().union(*({_FAMILY.get(p)} - {None} or {4, 6} for p in protocols))
     if not families:
         yield Finding(path, "takes nothing: IPv4 and IPv6 in one match", "split it into two")
+
+
+def _lans(path: Path, match: schema.Match, parts: Parts) -> Iterator[Finding]:
+    names = [lan.name for lan in parts.lans.values()]
+    for place, name in enumerate(match.lan or ()):
+        if name not in names and parts.is_whole("lans"):
+            hint = did_you_mean(name, names) or "the box has no LANs: leave it out"
+            yield Finding((*path, "lan", place), f"there is no LAN `{name}`", hint)
 
 
 def _is_every(prefixes: Sequence[Network] | None) -> bool:

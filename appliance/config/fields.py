@@ -95,6 +95,11 @@ PublicKey = Annotated[
     PlainValidator(scalars.parse_public_key),
     _json(type="string", pattern=scalars.KEY_PATTERN),
 ]
+MacAddress = Annotated[
+    str,
+    PlainValidator(scalars.parse_mac),
+    _json(type="string", pattern=scalars.MAC_PATTERN),
+]
 SlotNumber = Annotated[int, Field(ge=1, le=MAX_SLOT)]
 SiteNumber = Annotated[int, Field(ge=1, le=65535)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -128,6 +128,8 @@ class Match:
     ports: tuple[tuple[int, int], ...] = ()  # inclusive ranges, of the responder's side
     sources: tuple[Network, ...] = ()
     destinations: tuple[Network, ...] = ()
+    lans: tuple[str, ...] = ()  # names: the flow begins in one of them
+    devices: tuple[str, ...] = ()  # MAC addresses in lower case, of who begins the flow
 
 
 @dataclass(frozen=True, slots=True)

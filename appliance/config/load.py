@@ -158,6 +158,8 @@ def _class(each: schema.TrafficClass, index: int) -> intent.TrafficClass:
                 ports=tuple(match.ports or ()),
                 sources=tuple(match.sources or ()),
                 destinations=tuple(match.destinations or ()),
+                lans=tuple(match.lan or ()),
+                devices=tuple(match.device or ()),
             )
             for match in each.match
         ),

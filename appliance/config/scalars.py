@@ -21,6 +21,7 @@ RATE_PATTERN = r"^([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(kbit|Mbit|Gbit)/s$"
 RATIO_PATTERN = r"^([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%$"
 PORTS_PATTERN = r"^([0-9]{1,5})-([0-9]{1,5})$"
 KEY_PATTERN = r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"  # 32 octets end in two bits of zero
+MAC_PATTERN = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"  # IEEE 802, as `ip link` prints it
 FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 
 _NAME = re.compile(NAME_PATTERN)
@@ -30,6 +31,7 @@ _RATE = re.compile(RATE_PATTERN)
 _RATIO = re.compile(RATIO_PATTERN)
 _PORTS = re.compile(PORTS_PATTERN)
 _KEY = re.compile(KEY_PATTERN)
+_MAC = re.compile(MAC_PATTERN)
 _FILE = re.compile(FILE_PATTERN)
 _PASTED_KEY = re.compile(r"^([A-Za-z0-9+/]{43}=?|[0-9A-Fa-f]{64})$|-----BEGIN|\n")
 
@@ -169,6 +171,16 @@ def parse_ports(value: object) -> tuple[int, int]:
     if not 1 <= first <= last <= 65535:
         raise Malformed(value, "is no port", "from 1 to 65535, or a range: 10000-20000")
     return first, last
+
+
+def parse_mac(value: object) -> str:
+    """The MAC address of one device, in lower case: not one of a group, nor of nobody."""
+    text = as_text(value)
+    if not _MAC.fullmatch(text):
+        raise Malformed(text, "is no MAC address", "six octets as in 02:00:5e:10:00:01")
+    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
+        raise Malformed(text, "is the address of no single device", "see `ip neighbour`")
+    return text.lower()
 
 
 def parse_public_key(value: object) -> str:

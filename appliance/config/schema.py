@@ -22,6 +22,7 @@ from appliance.config.fields import (
     LanAddress,
     Limit,
     Loss,
+    MacAddress,
     ModeName,
     Name,
     OneOrMany,
@@ -248,6 +249,16 @@ class Match(Section):
         alias="to",
         description="Prefixes of the side that was called.",
         examples=[["192.168.3.10/32"]],
+    )
+    lan: Annotated[list[Name], Field(min_length=1), OneOrMany()] | None = Field(
+        default=None,
+        description="LANs of this box in which the flow begins, by name.",
+        examples=["office", ["office", "guests"]],
+    )
+    device: Annotated[list[MacAddress], Field(min_length=1), OneOrMany()] | None = Field(
+        default=None,
+        description="Devices in a LAN that begin the flow, by MAC address.",
+        examples=["02:00:5e:10:00:01"],
     )
 
 

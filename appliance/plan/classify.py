@@ -6,12 +6,14 @@ so that bits of others survive on any kernel. Ports and addresses are those of t
 direction, so a flow that was there before us is classified alike from either side.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from appliance.config.addressing import CLASS_MARK_MASK, class_mark
 from appliance.config.intent import Intent, Match, Network, Protocol
 
 _KEEP = CLASS_MARK_MASK ^ 0xFFFFFFFF
+_NO_LANS: Mapping[str, str] = MappingProxyType({})
 _WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 
 
@@ -24,9 +26,10 @@ def render_classes(intent: Intent) -> Iterator[str]:
         f"{class_mark(c.index):#010x} : goto restore_{c.index}" for c in intent.classes
     )
     yield f"  ct mark and {CLASS_MARK_MASK:#010x} vmap {{ {known} }}"
+    device_of = {lan.name: lan.device for lan in intent.lans}
     for each in intent.classes:
         for match in each.matches:
-            for condition in render_match(match):
+            for condition in render_match(match, device_of):
                 yield f'  {condition} goto class_{each.index} comment "{each.name}"'
     default = intent.default_class
     yield f'  goto class_{default.index} comment "{default.name}"'
@@ -42,13 +45,15 @@ def render_classes(intent: Intent) -> Iterator[str]:
         yield "}"
 
 
-def render_match(match: Match) -> Iterator[str]:
+def render_match(match: Match, device_of: Mapping[str, str] = _NO_LANS) -> Iterator[str]:
     """One condition per address family that the match needs told apart.
+
+    `device_of` has the network interface of each LAN by the LAN's name.
 
     A match without addresses and code points needs one for both; one whose source and destination
     are of different families can never hold and gives none.
     """
-    common = _protocol(match)
+    common = " ".join([*_origin(match, device_of), *_protocol(match)])
     if not (match.dscp or match.sources or match.destinations):
         yield common
         return
@@ -67,15 +72,22 @@ def render_match(match: Match) -> Iterator[str]:
         yield " ".join([*parts, common]).rstrip()
 
 
-def _protocol(match: Match) -> str:
+def _origin(match: Match, device_of: Mapping[str, str]) -> Iterator[str]:
+    if match.lans:
+        quoted = (f'"{device_of[lan]}"' for lan in match.lans)
+        yield f"iifname {_set(quoted)}"
+    if match.devices:
+        # Only Ethernet has such addresses; nft asks for that by itself.
+        yield f"ether saddr {_set(match.devices)}"
+
+
+def _protocol(match: Match) -> Iterator[str]:
     protocols = match.protocols or (_WITH_PORTS if match.ports else ())
-    parts = []
     if protocols:
-        parts.append(f"meta l4proto {_set(_L4.get(p, p.value) for p in protocols)}")
+        yield f"meta l4proto {_set(_L4.get(p, p.value) for p in protocols)}"
     if match.ports:
         ranges = (str(a) if a == b else f"{a}-{b}" for a, b in match.ports)
-        parts.append(f"ct original proto-dst {_set(ranges)}")
-    return " ".join(parts)
+        yield f"ct original proto-dst {_set(ranges)}"
 
 
 _L4 = {Protocol.ICMPV6: "ipv6-icmp"}

@@ -160,6 +160,16 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
             "(add `protocol: tcp`, `udp`, `sctp` or several of them, and no other)",
         ),
         (
+            "[{dscp: ef}]",
+            "[{lan: ofice}]",
+            "/classes/0/match/0/lan: there is no LAN `ofice` (did you mean `office`?)",
+        ),
+        (
+            "[{dscp: ef}]",
+            '[{lan: [office, guests], device: "02:00:5e:10:00:01"}]',
+            "/classes/0/match/0/lan/1: there is no LAN `guests` (one of: office)",
+        ),
+        (
             "class: voice",
             "class: voise",
             "/policies/0/class: there is no class `voise` (did you mean `voice`?)",
@@ -222,6 +232,8 @@ def test_a_fault_is_named(old: str, new: str, said: str) -> None:
         ("[{dscp: ef}]", "[{from: 0.0.0.0/0}]"),
         ("[{dscp: ef}]", "[{from: [192.0.2.0/24, 2001:db8::/32], to: 2001:db8::/32}]"),
         ("[{dscp: ef}]", "[{protocol: [tcp, udp, sctp], ports: [53, 80-90]}]"),
+        ("[{dscp: ef}]", "[{lan: office}]"),
+        ("[{dscp: ef}]", '[{device: "02:00:5e:10:00:01"}]'),
         ("class: voice", "class: default"),
         ("interval: 50 ms", "interval: 2 s"),
         ("interval: 50 ms", "interval: 2 s, idle_interval: 2 s, metered_interval: 2 s"),
@@ -297,6 +309,20 @@ def test_more_classes_than_marks() -> None:
 def test_damage_in_one_part_is_not_blamed_on_another(old: str, new: str, pointer: str) -> None:
     (problem,) = problems_of(changed(old, new))
     assert problem.pointer == pointer
+
+
+def test_a_lan_of_a_damaged_entry_is_not_called_unknown() -> None:
+    text = changed("[{dscp: ef}]", "[{lan: office}]")
+    text = changed("name: office", "name: Office", text)
+    assert [problem.pointer for problem in problems_of(text)] == ["/lans/0/name"]
+
+
+def test_a_lan_of_a_box_without_lans_is_unknown() -> None:
+    text = changed("[{dscp: ef}]", "[{lan: office}]")
+    text = changed("lans:\n  - {name: office, device: lan0, address: 192.168.1.1/24}\n", "", text)
+    assert _said(text) == [
+        "/classes/0/match/0/lan: there is no LAN `office` (the box has no LANs: leave it out)"
+    ]
 
 
 def test_a_label_of_a_damaged_peer_is_not_called_unknown() -> None:

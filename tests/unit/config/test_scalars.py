@@ -49,6 +49,7 @@ parse_rate = scalars.between(scalars.parse_rate, "100 kbit/s", "10 Gbit/s")
         (scalars.parse_dscp, "va", 44),
         (scalars.parse_dscp, 0, 0),
         (scalars.parse_dscp, 63, 63),
+        (scalars.parse_mac, "02:00:5E:10:00:01", "02:00:5e:10:00:01"),
         (scalars.parse_ports, 5060, (5060, 5060)),
         (scalars.parse_ports, "10000-20000", (10000, 20000)),
         (scalars.parse_ports, "1-65535", (1, 65535)),
@@ -115,6 +116,12 @@ def test_what_is_well_formed(parse: Callable[[object], Any], value: object, resu
         (scalars.parse_dscp, -1),
         (scalars.parse_dscp, True),
         (scalars.parse_dscp, 4.0),
+        (scalars.parse_mac, "02:00:5e:10:00"),
+        (scalars.parse_mac, "02-00-5e-10-00-01"),
+        (scalars.parse_mac, "01:00:5e:10:00:01"),  # a group
+        (scalars.parse_mac, "ff:ff:ff:ff:ff:ff"),
+        (scalars.parse_mac, "00:00:00:00:00:00"),
+        (scalars.parse_mac, 8846009706),  # what YAML 1.1 would read
         (scalars.parse_ports, 0),
         (scalars.parse_ports, 65536),
         (scalars.parse_ports, "20-10"),

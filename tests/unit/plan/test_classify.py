@@ -33,9 +33,20 @@ V4, V6 = ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")
                 "meta l4proto { udp } ct original proto-dst { 1-9 }"
             ],
         ),
+        (
+            Match(lans=("office", "guests"), devices=("02:00:5e:10:00:01",)),
+            ['iifname { "lan0", "lan1" } ether saddr { 02:00:5e:10:00:01 }'],
+        ),
+        (
+            Match(dscp=(0,), lans=("guests",), protocols=(Protocol.ESP,)),
+            [
+                'meta nfproto ipv4 ip dscp { 0x00 } iifname { "lan1" } meta l4proto { esp }',
+                'meta nfproto ipv6 ip6 dscp { 0x00 } iifname { "lan1" } meta l4proto { esp }',
+            ],
+        ),
         (Match(sources=(V4,), destinations=(V6,)), []),
         (Match(), [""]),
     ],
 )
 def test_conditions(match, conditions):
-    assert list(render_match(match)) == conditions
+    assert list(render_match(match, {"office": "lan0", "guests": "lan1"})) == conditions
