@@ -9,10 +9,12 @@ from itertools import chain
 from operator import attrgetter
 
 from appliance.config import schema
+from appliance.config.catalogue import known
 from appliance.config.errors import Finding, Path, pointer_of
 from appliance.config.fields import MAX_SLOT
 from appliance.config.intent import Network, Protocol
 from appliance.config.networks import check_networks
+from appliance.config.rules import rules_of
 from appliance.config.scalars import did_you_mean, render_duration
 from appliance.config.schema import MAX_CLASSES
 from appliance.config.validate import Parts
@@ -29,6 +31,7 @@ def check(parts: Parts, own_public_key: str | None = None) -> Iterator[Finding]:
     yield from _identities(parts, own_public_key)
     yield from _slots(parts)
     yield from _health(parts)
+    yield from _applications(parts)
     yield from _classes(parts)
     yield from _policies(parts)
     yield from _probing(parts)
@@ -70,6 +73,7 @@ def _identities(parts: Parts, own_public_key: str | None) -> Iterator[Finding]:
             yield Finding(("peers", index, "public_key"), "the key of this box itself", hint)
     yield from _unique("choose another name", _claims("uplinks", parts.uplinks, "name"))
     yield from _unique("choose another name", _claims("lans", parts.lans, "name"))
+    yield from _unique("join the two", _claims("applications", parts.applications, "name"))
     yield from _unique("choose another name", _claims("classes", parts.classes, "name"))
     yield from _unique(
         "a class has one policy: join the two", _claims("policies", parts.policies, "class")
@@ -131,6 +135,7 @@ def _health(parts: Parts) -> Iterator[Finding]:
 
 def _classes(parts: Parts) -> Iterator[Finding]:
     first: dict[Hashable, Path] = {}
+    applications = known(parts.applications.values())
     for index, each in parts.classes.items():
         at: Path = ("classes", index)
         if each.name == DEFAULT_CLASS:
@@ -140,23 +145,50 @@ def _classes(parts: Parts) -> Iterator[Finding]:
             path: Path = (*at, "match", place)
             yield from _match(path, match)
             yield from _lans(path, match, parts)
+            if parts.is_whole("applications"):
+                yield from _named(path, match, applications)
             earlier = first.setdefault(repr(match), path)
             if earlier is not path:
                 message = f"takes nothing: the same as {pointer_of(earlier)}"
                 yield Finding(path, message, "the first class that fits takes a flow")
 
 
-def _match(path: Path, match: schema.Match) -> Iterator[Finding]:
+def _applications(parts: Parts) -> Iterator[Finding]:
+    for index, each in parts.applications.items():
+        path: Path = ("applications", index)
+        if not each.match and not each.domains and parts.is_whole(*path):
+            yield Finding(path, "nothing says how it is known", "add `match` or `domains`")
+        for place, match in enumerate(each.match):
+            yield from _match((*path, "match", place), match)
+
+
+def _named(
+    path: Path, match: schema.Match, applications: Mapping[str, schema.Application]
+) -> Iterator[Finding]:
+    for place, name in enumerate(match.application or ()):
+        at = (*path, "application", place)
+        if name not in applications:
+            message = f"there is no application `{name}`"
+            yield Finding(at, message, did_you_mean(name, applications))
+        elif applications[name].match:
+            alone = match.model_copy(update={"application": [name]})
+            if not any(rules_of(alone, 1, applications)):
+                hint = "the other conditions exclude it: leave it or them out"
+                yield Finding(at, f"takes nothing of `{name}`", hint)
+
+
+def _match(path: Path, match: schema.ApplicationMatch) -> Iterator[Finding]:
+    sources = match.sources if isinstance(match, schema.Match) else None
     protocols = frozenset(match.protocol or ())
     if match.ports is not None and not (protocols and protocols <= _WITH_PORTS):
         hint = "add `protocol: tcp`, `udp`, `sctp` or several of them, and no other"
         yield Finding((*path, "ports"), "only tcp, udp and sctp have ports", hint)
-    narrowing = (match.dscp, match.protocol, match.ports, match.lan, match.device)
-    is_open = all(condition is None for condition in narrowing)
-    if is_open and _is_every(match.sources) and _is_every(match.destinations):
+    narrowing = match.model_copy(update={"sources": None, "destinations": None})
+    is_open = all(condition is None for _, condition in narrowing)
+    if is_open and _is_every(sources) and _is_every(match.destinations):
         hint = f"state a condition; what no class takes is in `{DEFAULT_CLASS}`"
         yield Finding(path, "takes every flow, so that no later class gets any", hint)
-    families = _families(match.sources) & _families(match.destinations)
+    families = _families(sources) & _families(match.destinations)
     if protocols:
         families &= frozenset().union(*({_FAMILY.get(p)} - {None} or {4, 6} for p in protocols))
     if not families:

@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from appliance.config import addresses, scalars
 from appliance.config.intent import (
     Address,
+    DefaultClass,
     Fallback,
     Interface,
     Mode,
@@ -100,6 +101,21 @@ MacAddress = Annotated[
     PlainValidator(scalars.parse_mac),
     _json(type="string", pattern=scalars.MAC_PATTERN),
 ]
+Domain = Annotated[
+    str,
+    PlainValidator(scalars.parse_domain),
+    _json(type="string", pattern=scalars.DOMAIN_PATTERN, maxLength=253),
+]
+WebAddress = Annotated[
+    str,
+    PlainValidator(scalars.parse_url),
+    _json(type="string", pattern=scalars.URL_PATTERN),
+]
+Title = Annotated[
+    str,
+    PlainValidator(scalars.parse_title),
+    _json(type="string", minLength=1, maxLength=scalars.MAX_TITLE),
+]
 SlotNumber = Annotated[int, Field(ge=1, le=MAX_SLOT)]
 SiteNumber = Annotated[int, Field(ge=1, le=65535)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -144,5 +160,8 @@ PortRange = Annotated[
 ]
 ProtocolName = Annotated[Protocol, PlainValidator(scalars.choice_of(Protocol)), _words(*Protocol)]
 ModeName = Annotated[Mode, PlainValidator(scalars.choice_of(Mode)), _words(*Mode)]
+DefaultClassName = Annotated[
+    DefaultClass, PlainValidator(scalars.choice_of(DefaultClass)), _words(*DefaultClass)
+]
 FallbackName = Annotated[Fallback, PlainValidator(scalars.choice_of(Fallback)), _words(*Fallback)]
 Tier = Annotated[list[Name], Field(min_length=1), OneOrMany()]

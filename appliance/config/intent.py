@@ -119,9 +119,22 @@ class Protocol(StrEnum):
     SCTP = "sctp"
 
 
+class DefaultClass(StrEnum):
+    """The classes of a box whose file names none, in the order of matching."""
+
+    REALTIME = "realtime"
+    INTERACTIVE = "interactive"
+    BUSINESS = "business"
+    BULK = "bulk"
+    DEFAULT = "default"
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One way to be in a class: all stated conditions hold. An empty tuple means "any"."""
+    """One way to be in a class: all stated conditions hold. An empty tuple means "any".
+
+    `rule` says where a person finds it, inside its class: "match 2, application rdp".
+    """
 
     dscp: tuple[int, ...] = ()  # code points 0..63
     protocols: tuple[Protocol, ...] = ()
@@ -130,6 +143,8 @@ class Match:
     destinations: tuple[Network, ...] = ()
     lans: tuple[str, ...] = ()  # names: the flow begins in one of them
     devices: tuple[str, ...] = ()  # MAC addresses in lower case, of who begins the flow
+    rule: str = ""
+    is_shipped: bool = False  # by default, of the shipped catalogue: it comes after all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +238,15 @@ class Intent:
     @property
     def default_class(self) -> TrafficClass:
         return self.classes[-1]
+
+
+def rules(intent: Intent) -> tuple[tuple[TrafficClass, Match], ...]:
+    """All matches in the order in which they are tried; what none of them takes is by default.
+
+    Class by class, except that what nobody wrote for this box comes after what somebody did.
+    """
+    stated = [(each, match) for each in intent.classes for match in each.matches]
+    return tuple(sorted(stated, key=lambda rule: rule[1].is_shipped))
 
 
 def planes(intent: Intent) -> tuple[Plane, ...]:

@@ -4,14 +4,16 @@
 in files whose names are relative to the folder of the configuration.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
 
 from appliance.config import intent, schema
+from appliance.config.catalogue import known
 from appliance.config.checks import DEFAULT_CLASS, check
 from appliance.config.errors import ConfigError, Finding, Problem
 from appliance.config.intent import Intent
 from appliance.config.migrate import Unsupported, migrate
+from appliance.config.rules import rules_of
 from appliance.config.validate import validate
 from appliance.config.yaml import MAX_OCTETS, Document, Unreadable, parse_yaml
 from appliance.contract.ids import ClassName, Label, SiteId, SiteName, Slot, UplinkName
@@ -88,8 +90,12 @@ def _judge(
 def compile_intent(config: schema.Config) -> Intent:
     """A validated and checked configuration with every default filled in."""
     uplinks = tuple(_uplink(each, index + 1) for index, each in enumerate(config.uplinks))
+    applications = known(config.applications)
     classes = (
-        *(_class(each, each.slot or index + 1) for index, each in enumerate(config.classes)),
+        *(
+            _class(each, each.slot or index + 1, applications)
+            for index, each in enumerate(config.classes)
+        ),
         intent.TrafficClass(ClassName(DEFAULT_CLASS), _DEFAULT_INDEX, ()),
     )
     policies = {policy.class_name: policy for policy in config.policies}
@@ -147,21 +153,16 @@ def _peer(peer: schema.Peer) -> intent.Peer:
     )
 
 
-def _class(each: schema.TrafficClass, index: int) -> intent.TrafficClass:
+def _class(
+    each: schema.TrafficClass, index: int, applications: Mapping[str, schema.Application]
+) -> intent.TrafficClass:
     return intent.TrafficClass(
         name=ClassName(each.name),
         index=index,
         matches=tuple(
-            intent.Match(
-                dscp=tuple(match.dscp or ()),
-                protocols=tuple(match.protocol or ()),
-                ports=tuple(match.ports or ()),
-                sources=tuple(match.sources or ()),
-                destinations=tuple(match.destinations or ()),
-                lans=tuple(match.lan or ()),
-                devices=tuple(match.device or ()),
-            )
-            for match in each.match
+            rule
+            for place, match in enumerate(each.match, start=1)
+            for _, rule in rules_of(match, place, applications)
         ),
     )
 

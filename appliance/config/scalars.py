@@ -22,7 +22,11 @@ RATIO_PATTERN = r"^([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%$"
 PORTS_PATTERN = r"^([0-9]{1,5})-([0-9]{1,5})$"
 KEY_PATTERN = r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$"  # 32 octets end in two bits of zero
 MAC_PATTERN = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"  # IEEE 802, as `ip link` prints it
+DOMAIN_PATTERN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+URL_PATTERN = r"^https?://[!-~]{3,300}$"
 FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
+
+MAX_TITLE = 100
 
 _NAME = re.compile(NAME_PATTERN)
 _DEVICE = re.compile(DEVICE_PATTERN)
@@ -32,6 +36,8 @@ _RATIO = re.compile(RATIO_PATTERN)
 _PORTS = re.compile(PORTS_PATTERN)
 _KEY = re.compile(KEY_PATTERN)
 _MAC = re.compile(MAC_PATTERN)
+_DOMAIN = re.compile(DOMAIN_PATTERN)
+_URL = re.compile(URL_PATTERN)
 _FILE = re.compile(FILE_PATTERN)
 _PASTED_KEY = re.compile(r"^([A-Za-z0-9+/]{43}=?|[0-9A-Fa-f]{64})$|-----BEGIN|\n")
 
@@ -181,6 +187,29 @@ def parse_mac(value: object) -> str:
     if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
         raise Malformed(text, "is the address of no single device", "see `ip neighbour`")
     return text.lower()
+
+
+def parse_domain(value: object) -> str:
+    """A domain, which stands for all that is below it too: two labels or more, in lower case."""
+    text = as_text(value)
+    if len(text) > 253 or not _DOMAIN.fullmatch(text):
+        hint = "lower-case labels as in example.net; leave `*.` out, what is below belongs to it"
+        raise Malformed(text, "is no domain", hint)
+    return text
+
+
+def parse_url(value: object) -> str:
+    text = as_text(value)
+    if not _URL.fullmatch(text):
+        raise Malformed(text, "is no web address", "as in https://example.net/ports")
+    return text
+
+
+def parse_title(value: object) -> str:
+    text = as_text(value)
+    if not 1 <= len(text) <= MAX_TITLE or not text.isprintable():
+        raise Malformed(text, "is no title", f"one line of at most {MAX_TITLE} characters")
+    return text
 
 
 def parse_public_key(value: object) -> str:

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from appliance.config.fields import (
     MAX_SLOT,
     CodePoint,
+    DefaultClassName,
     Device,
+    Domain,
     Endpoint,
     FallbackName,
     FlowPrefix,
@@ -37,12 +39,14 @@ from appliance.config.fields import (
     SitePrefix,
     SlotNumber,
     Tier,
+    Title,
     UplinkAddress,
+    WebAddress,
     by_default,
     parse_hold,
     parse_interval,
 )
-from appliance.config.intent import Fallback, Mode
+from appliance.config.intent import DefaultClass, Fallback, Mode
 
 VERSION = 1
 MAX_CLASSES = 14  # beside the default class
@@ -220,8 +224,8 @@ class Peer(Section):
     )
 
 
-class Match(Section):
-    """One way to belong to a class: all its conditions hold, each by one of its items."""
+class ApplicationMatch(Section):
+    """How an application is known: all its conditions hold, each by one of its items."""
 
     dscp: Annotated[list[CodePoint], Field(min_length=1), OneOrMany()] | None = Field(
         default=None,
@@ -238,17 +242,27 @@ class Match(Section):
         description="Ports or ranges of the side that was called; `protocol` says of which kind.",
         examples=[[5060, "10000-20000"]],
     )
+    destinations: Annotated[list[FlowPrefix], Field(min_length=1), OneOrMany()] | None = Field(
+        default=None,
+        alias="to",
+        description="Prefixes of the side that was called.",
+        examples=[["192.168.3.10/32"]],
+    )
+
+
+class Match(ApplicationMatch):
+    """One way to belong to a class: all its conditions hold, each by one of its items."""
+
     sources: Annotated[list[FlowPrefix], Field(min_length=1), OneOrMany()] | None = Field(
         default=None,
         alias="from",
         description="Prefixes of the side that called.",
         examples=["192.0.2.64/26"],
     )
-    destinations: Annotated[list[FlowPrefix], Field(min_length=1), OneOrMany()] | None = Field(
+    application: Annotated[list[Name], Field(min_length=1), OneOrMany()] | None = Field(
         default=None,
-        alias="to",
-        description="Prefixes of the side that was called.",
-        examples=[["192.168.3.10/32"]],
+        description="Applications of the catalogue or of `applications`, by name.",
+        examples=["rdp", ["rdp", "ssh"]],
     )
     lan: Annotated[list[Name], Field(min_length=1), OneOrMany()] | None = Field(
         default=None,
@@ -259,6 +273,38 @@ class Match(Section):
         default=None,
         description="Devices in a LAN that begin the flow, by MAC address.",
         examples=["02:00:5e:10:00:01"],
+    )
+
+
+class Application(Section):
+    """A service that matches can name instead of its ports and prefixes."""
+
+    name: Name = Field(
+        description="Its name; that of a shipped one replaces that one.", examples=["till"]
+    )
+    title: Title | None = Field(
+        default=None, description="What people call it.", examples=["The tills' server"]
+    )
+    class_name: DefaultClassName = Field(
+        alias="class",
+        default=DefaultClass.DEFAULT,
+        description="The class that takes it while the file names no classes.",
+        examples=["business"],
+    )
+    match: list[ApplicationMatch] = Field(
+        default=[],
+        description="Ways to know it; one of them is enough.",
+        examples=[[{"protocol": "tcp", "ports": 8443, "to": "192.0.2.16/28"}]],
+    )
+    domains: list[Domain] = Field(
+        default=[],
+        description="Domains that it uses, with all that is below them. Nothing looks at them yet.",
+        examples=[["till.example.net"]],
+    )
+    source: Annotated[list[WebAddress], OneOrMany()] = Field(
+        default=[],
+        description="Where ports, prefixes and domains are written down.",
+        examples=["https://example.net/till/ports"],
     )
 
 
@@ -403,6 +449,10 @@ class Config(Section):
     )
     lans: list[Lan] = Field(default=[], description="Local networks.")
     peers: list[Peer] = Field(default=[], description="The other sites.")
+    applications: list[Application] = Field(
+        default=[],
+        description="Applications beside those of the catalogue, or instead of them.",
+    )
     classes: list[TrafficClass] = Field(
         default=[],
         json_schema_extra={"maxItems": MAX_CLASSES},

@@ -29,6 +29,7 @@ class Parts:
     uplinks: Mapping[int, schema.Uplink]
     lans: Mapping[int, schema.Lan]
     peers: Mapping[int, schema.Peer]
+    applications: Mapping[int, schema.Application]
     classes: Mapping[int, schema.TrafficClass]
     policies: Mapping[int, schema.Policy]
     probing: schema.Probing | None
@@ -69,6 +70,7 @@ def _all_parts(config: schema.Config, damaged: frozenset[Path]) -> Parts:
         dict(enumerate(config.uplinks)),
         dict(enumerate(config.lans)),
         dict(enumerate(config.peers)),
+        dict(enumerate(config.applications)),
         dict(enumerate(config.classes)),
         dict(enumerate(config.policies)),
         config.probing,
@@ -90,6 +92,7 @@ def _sound_parts(tree: dict[str, Value], damaged: frozenset[Path]) -> Parts:
         items("uplinks", schema.Uplink),
         items("lans", schema.Lan),
         items("peers", schema.Peer),
+        items("applications", schema.Application),
         items("classes", schema.TrafficClass),
         items("policies", schema.Policy),
         _salvage(schema.Probing, tree.get("probing", {})),

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from appliance.config.addressing import CLASS_MARK_MASK, class_mark
-from appliance.config.intent import Intent, Match, Network, Protocol
+from appliance.config.intent import Intent, Match, Network, Protocol, rules
 
+MAX_COMMENT = 127  # octets of a rule's comment that nft takes
 _KEEP = CLASS_MARK_MASK ^ 0xFFFFFFFF
 _NO_LANS: Mapping[str, str] = MappingProxyType({})
 _WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
@@ -27,10 +28,10 @@ def render_classes(intent: Intent) -> Iterator[str]:
     )
     yield f"  ct mark and {CLASS_MARK_MASK:#010x} vmap {{ {known} }}"
     device_of = {lan.name: lan.device for lan in intent.lans}
-    for each in intent.classes:
-        for match in each.matches:
-            for condition in render_match(match, device_of):
-                yield f'  {condition} goto class_{each.index} comment "{each.name}"'
+    for each, match in rules(intent):
+        comment = f"{each.name}, {match.rule}" if match.rule else each.name
+        for condition in render_match(match, device_of):
+            yield f'  {condition} goto class_{each.index} comment "{comment[:MAX_COMMENT]}"'
     default = intent.default_class
     yield f'  goto class_{default.index} comment "{default.name}"'
     yield "}"

@@ -52,6 +52,7 @@ def _parts(lans: list[list[Network]], peers: list[list[Network]]) -> Parts:
             index: schema.Peer.model_construct(uplinks=[], prefixes=each)
             for index, each in enumerate(peers)
         },
+        applications={},
         classes={},
         policies={},
         probing=None,

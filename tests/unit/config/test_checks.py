@@ -170,6 +170,42 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
             "/classes/0/match/0/lan/1: there is no LAN `guests` (one of: office)",
         ),
         (
+            "[{dscp: ef}]",
+            "[{application: rdpp}]",
+            "/classes/0/match/0/application: there is no application `rdpp` (did you mean `rdp`?)",
+        ),
+        (
+            "[{dscp: ef}]",
+            "[{application: [sip, rdp], protocol: udp, ports: 5060}]",
+            "/classes/0/match/0/application/1: takes nothing of `rdp` "
+            "(the other conditions exclude it: leave it or them out)",
+        ),
+        (
+            "classes:\n",
+            "applications: [{name: till}]\nclasses:\n",
+            "/applications/0: nothing says how it is known (add `match` or `domains`)",
+        ),
+        (
+            "classes:\n",
+            "applications: [{name: till, match: [{}]}]\nclasses:\n",
+            "/applications/0/match/0: takes every flow, so that no later class gets any "
+            "(state a condition; what no class takes is in `default`)",
+        ),
+        (
+            "classes:\n",
+            "applications: [{name: till, match: [{protocol: icmp, ports: 1}]}]\nclasses:\n",
+            "/applications/0/match/0/ports: only tcp, udp and sctp have ports "
+            "(add `protocol: tcp`, `udp`, `sctp` or several of them, and no other)",
+        ),
+        (
+            "classes:\n",
+            "applications:\n"
+            "  - {name: till, domains: [a.example.net]}\n"
+            "  - {name: till, domains: [b.example.net]}\n"
+            "classes:\n",
+            "/applications/1/name: the same as /applications/0/name (join the two)",
+        ),
+        (
             "class: voice",
             "class: voise",
             "/policies/0/class: there is no class `voise` (did you mean `voice`?)",
@@ -234,6 +270,8 @@ def test_a_fault_is_named(old: str, new: str, said: str) -> None:
         ("[{dscp: ef}]", "[{protocol: [tcp, udp, sctp], ports: [53, 80-90]}]"),
         ("[{dscp: ef}]", "[{lan: office}]"),
         ("[{dscp: ef}]", '[{device: "02:00:5e:10:00:01"}]'),
+        ("[{dscp: ef}]", "[{application: [rdp, microsoft-365]}]"),
+        ("[{dscp: ef}]", "[{application: microsoft-365, protocol: udp}]"),
         ("class: voice", "class: default"),
         ("interval: 50 ms", "interval: 2 s"),
         ("interval: 50 ms", "interval: 2 s, idle_interval: 2 s, metered_interval: 2 s"),
@@ -309,6 +347,12 @@ def test_more_classes_than_marks() -> None:
 def test_damage_in_one_part_is_not_blamed_on_another(old: str, new: str, pointer: str) -> None:
     (problem,) = problems_of(changed(old, new))
     assert problem.pointer == pointer
+
+
+def test_an_application_of_a_damaged_entry_is_not_called_unknown() -> None:
+    text = changed("[{dscp: ef}]", "[{application: till}]")
+    text = changed("classes:\n", "applications: [{name: Till, domains: [a.b]}]\nclasses:\n", text)
+    assert [problem.pointer for problem in problems_of(text)] == ["/applications/0/name"]
 
 
 def test_a_lan_of_a_damaged_entry_is_not_called_unknown() -> None:
