@@ -12,14 +12,14 @@ from appliance.config import schema
 from appliance.config.catalogue import known
 from appliance.config.errors import Finding, Path, pointer_of
 from appliance.config.fields import MAX_SLOT
-from appliance.config.intent import Network, Protocol
+from appliance.config.intent import DefaultClass, Network, Protocol
 from appliance.config.networks import check_networks
 from appliance.config.rules import rules_of
 from appliance.config.scalars import did_you_mean, render_duration
 from appliance.config.schema import MAX_CLASSES
 from appliance.config.validate import Parts
 
-DEFAULT_CLASS = "default"
+DEFAULT_CLASS = DefaultClass.DEFAULT.value
 MIN_TARGETS = 3
 _WITH_PORTS = frozenset({Protocol.TCP, Protocol.UDP, Protocol.SCTP})
 # A family of addresses that a protocol is confined to.
@@ -213,6 +213,8 @@ def _families(prefixes: Sequence[Network] | None) -> frozenset[int]:
 
 def _policies(parts: Parts) -> Iterator[Finding]:
     classes = [*(each.name for each in parts.classes.values()), DEFAULT_CLASS]
+    if not parts.names_classes:
+        classes = list(DefaultClass)
     metered: dict[str, bool] = {}  # label -> all its uplinks are metered
     for uplink in parts.uplinks.values():
         label = uplink.label or uplink.name

@@ -4,12 +4,15 @@
 in files whose names are relative to the folder of the configuration.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path as FilePath
+from types import MappingProxyType
 
 from appliance.config import intent, schema
 from appliance.config.catalogue import known
 from appliance.config.checks import DEFAULT_CLASS, check
+from appliance.config.defaults import SLAS, default_classes
 from appliance.config.errors import ConfigError, Finding, Problem
 from appliance.config.intent import Intent
 from appliance.config.migrate import Unsupported, migrate
@@ -21,6 +24,7 @@ from appliance.contract.ids import ClassName, Label, SiteId, SiteName, Slot, Upl
 MAX_PROBLEMS = 1000  # told in full; nobody mends more at a time
 
 _DEFAULT_INDEX = 15  # fixed, so that its flows keep their mark when classes come and go
+_NO_SLAS: Mapping[str, intent.Sla] = MappingProxyType({})
 _IDLE_US = 1_000_000
 _METERED_IDLE_US = 500_000
 
@@ -91,10 +95,15 @@ def compile_intent(config: schema.Config) -> Intent:
     """A validated and checked configuration with every default filled in."""
     uplinks = tuple(_uplink(each, index + 1) for index, each in enumerate(config.uplinks))
     applications = known(config.applications)
+    if config.classes is None:
+        stated, slas = default_classes(applications.values()), SLAS
+        last = frozenset(applications) - {each.name for each in config.applications}
+    else:
+        stated, slas, last = tuple(config.classes), _NO_SLAS, frozenset()
     classes = (
         *(
-            _class(each, each.slot or index + 1, applications)
-            for index, each in enumerate(config.classes)
+            _class(each, each.slot or index + 1, applications, last)
+            for index, each in enumerate(stated)
         ),
         intent.TrafficClass(ClassName(DEFAULT_CLASS), _DEFAULT_INDEX, ()),
     )
@@ -108,7 +117,10 @@ def compile_intent(config: schema.Config) -> Intent:
         lans=tuple(intent.Lan(each.name, each.device, tuple(each.address)) for each in config.lans),
         peers=tuple(_peer(each) for each in config.peers),
         classes=classes,
-        policies=tuple(_policy(each.name, policies.get(each.name), unstated) for each in classes),
+        policies=tuple(
+            _policy(each.name, policies.get(each.name), unstated, slas.get(each.name))
+            for each in classes
+        ),
         probing=_probing(config.probing),
         listen_port_base=config.wireguard.listen_port_base,
         private_key_file=config.wireguard.private_key_file,
@@ -154,24 +166,32 @@ def _peer(peer: schema.Peer) -> intent.Peer:
 
 
 def _class(
-    each: schema.TrafficClass, index: int, applications: Mapping[str, schema.Application]
+    each: schema.TrafficClass,
+    index: int,
+    applications: Mapping[str, schema.Application],
+    last: Collection[str],
 ) -> intent.TrafficClass:
+    """`last` names the applications whose rules come after all others."""
     return intent.TrafficClass(
         name=ClassName(each.name),
         index=index,
         matches=tuple(
-            rule
+            replace(rule, is_shipped=application is not None and application.name in last)
             for place, match in enumerate(each.match, start=1)
-            for _, rule in rules_of(match, place, applications)
+            for application, rule in rules_of(match, place, applications)
         ),
     )
 
 
 def _policy(
-    name: ClassName, policy: schema.Policy | None, unstated: tuple[tuple[Label, ...], ...]
+    name: ClassName,
+    policy: schema.Policy | None,
+    unstated: tuple[tuple[Label, ...], ...],
+    sla: intent.Sla | None,
 ) -> intent.Policy:
+    """`unstated` and `sla` are what a class without a policy has."""
     if policy is None:
-        return intent.Policy(name, unstated)
+        return intent.Policy(name, unstated, sla or intent.Sla())
     tiers = tuple(tuple(Label(label) for label in tier) for tier in policy.tiers or ())
     return intent.Policy(
         class_name=name,

@@ -453,16 +453,17 @@ class Config(Section):
         default=[],
         description="Applications beside those of the catalogue, or instead of them.",
     )
-    classes: list[TrafficClass] = Field(
-        default=[],
+    classes: list[TrafficClass] | None = Field(
+        default=None,
         json_schema_extra={"maxItems": MAX_CLASSES},
         description="Traffic classes in the order of matching, at most 14. The class `default` "
-        "exists always, comes last and takes what no other class took.",
+        "exists always, comes last and takes what no other class took. Default: `realtime`, "
+        "`interactive`, `business` and `bulk`; `[]` is none but `default`.",
     )
     policies: list[Policy] = Field(
         default=[],
         description="At most one per class. A class without one uses all uplinks in their order, "
-        "`single`, with no SLA.",
+        "`single`, with no SLA; a class that is there by default has the SLA shown below.",
     )
     probing: Probing = Probing()
     wireguard: Wireguard = Wireguard()

@@ -34,6 +34,7 @@ class Parts:
     policies: Mapping[int, schema.Policy]
     probing: schema.Probing | None
     wireguard: schema.Wireguard | None
+    names_classes: bool = True  # False: the file has no key `classes`
     damaged: frozenset[Path] = frozenset()  # every path at or below which something is wrong
 
     def is_whole(self, *path: str | int) -> bool:
@@ -71,10 +72,11 @@ def _all_parts(config: schema.Config, damaged: frozenset[Path]) -> Parts:
         dict(enumerate(config.lans)),
         dict(enumerate(config.peers)),
         dict(enumerate(config.applications)),
-        dict(enumerate(config.classes)),
+        dict(enumerate(config.classes or ())),
         dict(enumerate(config.policies)),
         config.probing,
         config.wireguard,
+        config.classes is not None,
         damaged,
     )
 
@@ -97,6 +99,7 @@ def _sound_parts(tree: dict[str, Value], damaged: frozenset[Path]) -> Parts:
         items("policies", schema.Policy),
         _salvage(schema.Probing, tree.get("probing", {})),
         _salvage(schema.Wireguard, tree.get("wireguard", {})),
+        "classes" in tree,
         damaged,
     )
 

@@ -20,6 +20,7 @@ version: 1
 site: {name: a, id: 1}
 fleet: {overlay: "fd12:3456:789a::/48"}
 uplinks: [{name: fibre, device: eth0, address: dhcp}]
+classes: []
 policies: [{class: default}]
 """
 
