@@ -86,6 +86,7 @@ class Lan:
     name: str
     device: str
     addresses: tuple[Interface, ...]
+    trust_dscp: bool = True  # False: a DSCP from there counts for nothing and is set to 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class TrafficClass:
     name: ClassName
     index: int  # 1..15, its place in marks and table ids: `slot` in the file
     matches: tuple[Match, ...]  # empty only for the default class, which is last
+    set_dscp: int | None = None  # of its packets that leave for a tunnel or an uplink; None: as is
 
 
 @dataclass(frozen=True, slots=True)

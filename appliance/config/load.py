@@ -114,7 +114,10 @@ def compile_intent(config: schema.Config) -> Intent:
         site_id=SiteId(config.site.id),
         overlay=config.fleet.overlay,
         uplinks=uplinks,
-        lans=tuple(intent.Lan(each.name, each.device, tuple(each.address)) for each in config.lans),
+        lans=tuple(
+            intent.Lan(each.name, each.device, tuple(each.address), each.trust_dscp)
+            for each in config.lans
+        ),
         peers=tuple(_peer(each) for each in config.peers),
         classes=classes,
         policies=tuple(
@@ -180,6 +183,7 @@ def _class(
             for place, match in enumerate(each.match, start=1)
             for application, rule in rules_of(match, place, applications)
         ),
+        set_dscp=each.set_dscp,
     )
 
 

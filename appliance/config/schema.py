@@ -173,6 +173,12 @@ class Lan(Section):
         description="The box's own addresses in the LAN, with their prefix lengths.",
         examples=[["192.0.2.1/24", "2001:db8:10::1/64"]],
     )
+    trust_dscp: bool = Field(
+        default=True,
+        description="`false`: the DSCP of packets from this LAN counts for nothing and is set to "
+        "0 as they come in.",
+        examples=[False],
+    )
 
 
 class PeerUplink(Section):
@@ -322,6 +328,12 @@ class TrafficClass(Section):
         min_length=1,
         description="Ways to belong to the class; one of them is enough.",
         examples=[[{"dscp": "ef"}]],
+    )
+    set_dscp: CodePoint | None = Field(
+        default=None,
+        description="DSCP that its packets have when they leave for a tunnel or an uplink. "
+        "Default: as they came. Its flows then have no fast path.",
+        examples=["cs1"],
     )
 
 

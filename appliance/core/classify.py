@@ -4,7 +4,7 @@ The order and the meaning are those of the nftables text in `plan/classify.py`, 
 lab holds the two equal.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.config.intent import Address, Intent, Match, Network, Protocol, TrafficClass, rules
 
@@ -34,6 +34,8 @@ class Classified:
 
 def classify(intent: Intent, flow: Flow) -> Classified:
     """The class that takes a flow which begins now."""
+    if flow.lan in {lan.name for lan in intent.lans if not lan.trust_dscp}:
+        flow = replace(flow, dscp=0)
     for each, match in rules(intent):
         if holds(match, flow):
             return Classified(each, match)

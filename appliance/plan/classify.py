@@ -46,6 +46,34 @@ def render_classes(intent: Intent) -> Iterator[str]:
         yield "}"
 
 
+def render_remarks(intent: Intent) -> Iterator[str]:
+    """Lines of the chain that gives packets of some classes another DSCP on their way out.
+
+    It runs before the queues of `plan/shape.py`, so these sort by what is written here. Encrypted
+    packets bear no class, and what goes into a LAN stays as it came.
+    """
+    remarked = [each for each in intent.classes if each.set_dscp is not None]
+    if not remarked:
+        return
+    chains = ", ".join(f"{class_mark(c.index):#010x} : goto remark_{c.index}" for c in remarked)
+    for each in remarked:
+        yield f"chain remark_{each.index} {{"
+        yield f"  ip dscp set {each.set_dscp:#04x}"
+        yield f"  ip6 dscp set {each.set_dscp:#04x}"
+        yield "}"
+    yield "chain remark {"
+    yield "  type filter hook postrouting priority mangle; policy accept;"
+    yield "  oifname @lans return"
+    yield f"  meta mark and {CLASS_MARK_MASK:#010x} vmap {{ {chains} }}"
+    yield "}"
+
+
+def without_fast_path(intent: Intent) -> str:
+    """The condition that keeps flows out of the flowtable whose packets a hook must see."""
+    marks = [f"{class_mark(c.index):#010x}" for c in intent.classes if c.set_dscp is not None]
+    return f" meta mark and {CLASS_MARK_MASK:#010x} != {_set(marks)}" if marks else ""
+
+
 def render_match(match: Match, device_of: Mapping[str, str] = _NO_LANS) -> Iterator[str]:
     """One condition per address family that the match needs told apart.
 

@@ -16,7 +16,7 @@ from appliance.config.addressing import (
 )
 from appliance.config.intent import Intent, Method, Uplink, planes
 from appliance.contract.ids import Plane, Slot
-from appliance.plan.classify import render_classes
+from appliance.plan.classify import render_classes, render_remarks, without_fast_path
 from appliance.plan.plan import Filter, Key, Kind
 
 FILTER_KEY = Key(Kind.FILTER, ("inet", NFT_TABLE))
@@ -39,7 +39,7 @@ def digested(text: str) -> Filter:
 
 
 def render_filter(intent: Intent, absent: Collection[str] = ()) -> Filter:
-    """`inet branchline`. `absent` are missing LAN devices, which a flowtable cannot name."""
+    """`inet branchline`. `absent` are missing LAN devices, which nothing on ingress can name."""
     lines = [f"table inet {NFT_TABLE} {{"]
     lines += (f"  {line}" for line in _body(intent, absent))
     lines.append("}")
@@ -55,8 +55,10 @@ def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
     yield from _set("uplinks", "ifname", (_quoted(u.device) for u in intent.uplinks))
     yield from _set("own", "ipv6_addr", _own_addresses(intent))
     yield from _flowtable([*(d for d in lans if d not in absent), *tunnels])
+    yield from _untrusted(intent, absent)
     yield from _untracked(intent)
     yield from render_classes(intent)
+    yield from render_remarks(intent)
     yield from _input(intent)
     yield from _forward(intent, bool(tunnels))
     yield "chain postrouting {"
@@ -76,6 +78,17 @@ def _flowtable(devices: list[str]) -> Iterator[str]:
         yield "flowtable fast {"
         yield "  hook ingress priority filter;"
         yield f"  devices = {{ {', '.join(map(_quoted, devices))} }};"
+        yield "}"
+
+
+def _untrusted(intent: Intent, absent: Collection[str]) -> Iterator[str]:
+    """Packets of the fast path see no later hook, so a DSCP is taken away before it begins."""
+    lans = (lan for lan in intent.lans if not lan.trust_dscp and lan.device not in absent)
+    if devices := ", ".join(_quoted(lan.device) for lan in lans):
+        yield "chain untrusted {"
+        yield f"  type filter hook ingress devices = {{ {devices} }} priority -10; policy accept;"
+        yield "  ip dscp set 0x00"
+        yield "  ip6 dscp set 0x00"
         yield "}"
 
 
@@ -131,7 +144,8 @@ def _forward(intent: Intent, has_planes: bool) -> Iterator[str]:
     yield "  oifname @planes tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
     if has_planes:
         inside = "iifname @inside oifname @inside"
-        yield f"  ct state established {inside} meta l4proto {{ tcp, udp }} flow add @fast"
+        spared = f"{inside} meta l4proto {{ tcp, udp }}{without_fast_path(intent)}"
+        yield f"  ct state established {spared} flow add @fast"
     yield "  ct state vmap { established : accept, related : accept, invalid : drop }"
     yield "  iifname @lans accept"
     yield "  iifname @planes oifname @inside accept"

@@ -10,7 +10,7 @@ from appliance.config.load import parse_config
 from appliance.core.classify import Flow, classify, holds, lan_of
 from tests.flows import FLOWS, flow
 from tests.unit.config.files import SOUND, changed
-from tests.unit.plan.examples import BRANCH
+from tests.unit.plan.examples import BRANCH, VOICE
 
 MAC = "02:00:5e:10:00:01"
 FLOW = Flow(
@@ -70,6 +70,16 @@ def test_what_is_shipped_comes_after_what_is_written() -> None:
     )
     intent = replace(BRANCH, classes=(first, second, BRANCH.default_class))
     assert classify(intent, FLOW).traffic_class is second
+
+
+def test_a_dscp_from_a_lan_that_is_not_trusted_counts_for_nothing() -> None:
+    lan = replace(BRANCH.lans[0], trust_dscp=False)
+    intent = replace(BRANCH, lans=(lan,))
+    assert classify(intent, FLOW).traffic_class.name == "bulk"
+    assert classify(intent, replace(FLOW, lan=None)).traffic_class.name == "voice"
+    by_zero = TrafficClass(VOICE, 1, (Match(dscp=(0,)),))
+    intent = replace(intent, classes=(by_zero, BRANCH.default_class))
+    assert classify(intent, FLOW).traffic_class is by_zero
 
 
 def test_the_lan_follows_from_the_address() -> None:
