@@ -6,8 +6,8 @@ addresses, unless the application is known by its prefixes.
 
 from ipaddress import ip_address
 
+from appliance.config.flow import Flow
 from appliance.config.intent import Protocol
-from appliance.core.classify import Flow
 
 ANY = "198.51.100.7"
 FLOWS: tuple[tuple[str, str, str, str, int | None], ...] = (

@@ -83,7 +83,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": "path" if parameter.is_in_path else "query",
-        "required": parameter.is_in_path,
+        "required": parameter.is_in_path or parameter.is_required,
         "description": parameter.text,
         "schema": parameter.schema,
     }

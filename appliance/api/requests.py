@@ -32,6 +32,9 @@ def parameters(request: web.Request, route: Route) -> dict[str, Any]:
             raise ApiError(Kind.BAD_REQUEST, f"The parameter {name!r} stands twice.")
         given[name] = value
     given |= request.match_info
+    for parameter in route.parameters:
+        if parameter.is_required and parameter.name not in given:
+            raise ApiError(Kind.BAD_REQUEST, f"The parameter {parameter.name!r} is missing.")
     return {
         p.name: _value(p, given[p.name]) if p.name in given else p.schema.get("default")
         for p in route.parameters

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.api.problems import Kind
-from appliance.contract.decision import History, Why
+from appliance.config.intent import Protocol
+from appliance.config.scalars import MAC_PATTERN
+from appliance.contract.decision import Classified, History, Why
 from appliance.contract.status import (
     ClassStatus,
     ConfigSummary,
@@ -27,12 +29,13 @@ NAME: Final = {"type": "string", "minLength": 1, "maxLength": 64}
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A part of the path, or (not required) of the query."""
+    """A part of the path, or of the query; in the path it is always required."""
 
     name: str
     text: str
     schema: dict[str, Any]
     is_in_path: bool = False
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,31 @@ ROUTES: Final = (
         parameters=(
             Parameter("class", "A class of the configuration", NAME, is_in_path=True),
             Parameter("site", "A peer of the configuration", NAME, is_in_path=True),
+        ),
+        problems=(Kind.UNKNOWN_NAME,),
+    ),
+    Route(
+        "classify",
+        "GET",
+        "/v1/classify",
+        "Which class a flow is in that begins now, by which rule, and what carries it",
+        Classified,
+        parameters=(
+            Parameter("from", "Address of the host that begins it", NAME, is_required=True),
+            Parameter("to", "Address of the host that is called", NAME, is_required=True),
+            Parameter(
+                "port",
+                "Port of the host that is called",
+                {"type": "integer", "minimum": 1, "maximum": 65535},
+            ),
+            Parameter(
+                "protocol",
+                "With a port it is tcp unless said otherwise",
+                NAME | {"enum": list(Protocol)},
+            ),
+            Parameter("dscp", "DSCP by name or number, as it is sent; 0 unless said", NAME),
+            Parameter("lan", "Name of the LAN; the one of the address unless said", NAME),
+            Parameter("device", "MAC address of the sender", NAME | {"pattern": MAC_PATTERN}),
         ),
         problems=(Kind.UNKNOWN_NAME,),
     ),

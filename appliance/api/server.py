@@ -29,7 +29,8 @@ from appliance.api.requests import BODY_OCTETS, config_text, parameters
 from appliance.api.routes import JSON, METRICS, ROUTES, Route
 from appliance.api.source import HistoryQuery, StatusSource
 from appliance.api.stream import STREAMS, end_streams, stream_events
-from appliance.config.errors import ConfigError
+from appliance.config.errors import ConfigError, Malformed
+from appliance.config.flow import parse_flow
 from appliance.config.intent import Intent, paths
 from appliance.config.load import parse_config
 from appliance.contract.codec import adapter, encode
@@ -155,6 +156,16 @@ async def _why(call: Call) -> web.Response:
     return _json(call.source.why(call.asked["class"], call.asked["site"]))
 
 
+async def _classify(call: Call) -> web.Response:
+    asked = {{"from": "source", "to": "destination"}.get(n, n): v for n, v in call.asked.items()}
+    try:
+        flow = parse_flow(**asked)
+    except Malformed as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        raise ApiError(Kind.BAD_REQUEST, f"{error}{hint}.") from error
+    return _json(call.source.classify(flow))
+
+
 async def _history(call: Call) -> web.Response:
     asked = call.asked
     query = HistoryQuery(asked["limit"], asked["class"], asked["site"], asked["since"])
@@ -225,6 +236,7 @@ _ANSWERS: dict[str, Callable[[Call], Awaitable[web.StreamResponse]]] = {
     "classes": _rows,
     "warnings": _rows,
     "why": _why,
+    "classify": _classify,
     "history": _history,
     "plan": _plan,
     "plan_candidate": _plan,

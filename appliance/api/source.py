@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from appliance.api.feed import Subscription
+from appliance.config.flow import Flow
 from appliance.config.intent import Intent
-from appliance.contract.decision import History, Why
+from appliance.contract.decision import Classified, History, Why
 from appliance.contract.ids import ClassName, SiteName
 from appliance.contract.status import (
     ClassStatus,
@@ -46,6 +47,9 @@ class StatusSource(Protocol):
 
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""
+
+    def classify(self, flow: Flow) -> Classified:
+        """The class of a flow that would begin now, and its carriers. Raises UnknownName."""
 
     async def history(self, query: HistoryQuery) -> History:
         """Moves from the recorder, the newest last. Empty when the recorder cannot be read."""

@@ -192,6 +192,51 @@ def why(context: Context, class_name: str, site: str, *, is_json: bool) -> None:
 
 
 @main.command()
+@click.option("--from", "source", required=True, metavar="HOST", help="Address that begins it.")
+@click.option("--to", "destination", required=True, metavar="DEST", help="Address it calls.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port that it calls.")
+@click.option("--protocol", help="tcp (with a port, unless said), udp, icmp, ...")
+@click.option("--dscp", help="As it is sent: ef, af41, 46, ...  [default: 0]")
+@click.option("--lan", help="LAN it begins in.  [default: the one of its address]")
+@click.option("--device", metavar="MAC", help="MAC address of who begins it.")
+@click.option("--config", type=config_file, help="By this file; no supervisor is asked.")
+@as_json
+@pass_context
+@asking
+def classify(
+    context: Context,
+    source: str,
+    destination: str,
+    port: int | None,
+    protocol: str | None,
+    dscp: str | None,
+    lan: str | None,
+    device: str | None,
+    config: Path | None,
+    *,
+    is_json: bool,
+) -> None:
+    """Which class a flow from HOST to DEST is in, by which rule, and what carries it now.
+
+    Addresses only: names are not looked up. HOST is the side that calls.
+    """
+    more = {"port": port, "protocol": protocol, "dscp": dscp, "lan": lan, "device": device}
+    if config is None:
+        ends = {"from": source, "to": destination}
+        answer = context.client.get("classify", **ends, **more)
+    else:
+        from appliance.cli.offline import classify_by_file
+
+        asked = {"source": source, "destination": destination, **more}
+        answer = classify_by_file(config, asked)
+    if is_json:
+        return print_json(answer)
+    from appliance.cli import tables
+
+    return tables.show_classified(tables.console(), answer, is_running=config is None)
+
+
+@main.command()
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option("--class", "class_name", help="Only this class.")
 @click.option("--site", help="Only toward this site.")

@@ -10,12 +10,14 @@ from typing import Any
 
 import click
 
-from appliance.api.problems import config_problems
+from appliance.api.classified import classified
+from appliance.api.problems import UnknownName, config_problems
 from appliance.cli import replayed
 from appliance.cli.client import Client, Refused, Unreachable
 from appliance.cli.main import REFUSED, fail, print_json
 from appliance.cli.planned import assumptions, plan_alone
-from appliance.config.errors import ConfigError
+from appliance.config.errors import ConfigError, Malformed
+from appliance.config.flow import parse_flow
 from appliance.config.intent import Intent, paths
 from appliance.config.load import load_config
 from appliance.contract.codec import encode
@@ -76,6 +78,19 @@ def plan_of_file(file: Path) -> Any:
     for assumed in assumptions(intent):
         click.echo(f"# assumed: {assumed}", err=True)
     return json.loads(encode(PlanText(plan_alone(intent), is_dry_run=False)))
+
+
+def classify_by_file(file: Path, asked: dict[str, Any]) -> Any:
+    """The class of a flow by a configuration alone, as the API would tell it."""
+    try:
+        told = classified(load_config(file), parse_flow(**asked))
+    except ConfigError as error:
+        fail(str(error), "Mend the file and try again.")
+    except Malformed as error:
+        fail(str(error), error.hint)
+    except UnknownName as error:
+        fail(str(error))
+    return json.loads(encode(told))
 
 
 def make_bundle(

@@ -143,6 +143,23 @@ def show_why(out: Console, why: Row, now: float) -> None:
     _show_candidates(out, why["candidates"])
 
 
+def show_classified(out: Console, told: Row, *, is_running: bool) -> None:
+    """Without a supervisor (`is_running`) nobody knows what carries the class."""
+    out.print(f"class {told['class_name']}: {told['rule']}", markup=False)
+    comes = "another site" if told["lan"] is None else f"LAN {told['lan']}"
+    leaves = "" if told["set_dscp"] is None else f", leaves with DSCP {told['set_dscp']}"
+    out.print(f"comes from {comes}, DSCP {told['dscp']}{leaves}", markup=False)
+    if told["site"] is None:
+        out.print("goes to no other site")
+    elif is_running:
+        way = (
+            f"over {words.carriers(told['carriers'])}" if told["carriers"] else "nowhere: discarded"
+        )
+        out.print(f"goes to {told['site']} {way}", markup=False)
+    else:
+        out.print(f"goes to {told['site']}", markup=False)
+
+
 def show_history(out: Console, history: Row, now: float) -> None:
     if not history["moves"]:
         out.print("no moves recorded")

@@ -172,7 +172,7 @@ def _named(
             yield Finding(at, message, did_you_mean(name, applications))
         elif applications[name].match:
             alone = match.model_copy(update={"application": [name]})
-            if not any(rules_of(alone, 1, applications)):
+            if not any(rules_of(alone, "", applications)):
                 hint = "the other conditions exclude it: leave it or them out"
                 yield Finding(at, f"takes nothing of `{name}`", hint)
 

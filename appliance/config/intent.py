@@ -134,7 +134,8 @@ class DefaultClass(StrEnum):
 class Match:
     """One way to be in a class: all stated conditions hold. An empty tuple means "any".
 
-    `rule` says where a person finds it, inside its class: "match 2, application rdp".
+    `rule` says where a person finds it, inside its class: "match 2, application rdp". In a class
+    that the file does not name it is "by default", or "by default, application rdp".
     """
 
     dscp: tuple[int, ...] = ()  # code points 0..63

@@ -99,7 +99,7 @@ def compile_intent(config: schema.Config) -> Intent:
         stated, slas = default_classes(applications.values()), SLAS
         last = frozenset(applications) - {each.name for each in config.applications}
     else:
-        stated, slas, last = tuple(config.classes), _NO_SLAS, frozenset()
+        stated, slas, last = tuple(config.classes), _NO_SLAS, None
     classes = (
         *(
             _class(each, each.slot or index + 1, applications, last)
@@ -172,16 +172,18 @@ def _class(
     each: schema.TrafficClass,
     index: int,
     applications: Mapping[str, schema.Application],
-    last: Collection[str],
+    last: Collection[str] | None,
 ) -> intent.TrafficClass:
-    """`last` names the applications whose rules come after all others."""
+    """`last` names the applications whose rules come after all others; None in a file's class."""
     return intent.TrafficClass(
         name=ClassName(each.name),
         index=index,
         matches=tuple(
-            replace(rule, is_shipped=application is not None and application.name in last)
+            replace(rule, is_shipped=application is not None and application.name in (last or ()))
             for place, match in enumerate(each.match, start=1)
-            for application, rule in rules_of(match, place, applications)
+            for application, rule in rules_of(
+                match, f"match {place}" if last is None else "by default", applications
+            )
         ),
         set_dscp=each.set_dscp,
     )

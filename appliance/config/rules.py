@@ -15,20 +15,20 @@ T = TypeVar("T")
 
 
 def rules_of(
-    match: schema.Match, place: int, applications: Mapping[str, schema.Application]
+    match: schema.Match, rule: str, applications: Mapping[str, schema.Application]
 ) -> Iterator[tuple[schema.Application | None, intent.Match]]:
     """Each rule of a match with the application that it is about, if any.
 
-    `place` counts the matches of the class from 1. `applications` has every one that is named. An
-    application gives no rule where it and the match cannot both hold.
+    `rule` is what people call the match. `applications` has every one that is named. An application
+    gives no rule where it and the match cannot both hold.
     """
-    written = _written(match, f"match {place}")
+    written = _written(match, rule)
     if match.application is None:
         yield None, written
         return
     for name in dict.fromkeys(match.application):
         for each in applications[name].match:
-            joined = _joined(written, each, f"{written.rule}, application {name}")
+            joined = _joined(written, each, f"{rule}, application {name}")
             if joined is not None:
                 yield applications[name], joined
 

@@ -8,6 +8,7 @@ from annotated_types import Ge
 from appliance.contract.wire import (
     STRICT,
     Count,
+    Dscp,
     Microseconds,
     Mos,
     MoveCause,
@@ -90,3 +91,18 @@ class History:
 
     moves: tuple[Move, ...]
     is_complete: bool  # False: more moves match than were asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """Which class a flow that begins now is in, by which rule, and where it goes."""
+
+    __pydantic_config__ = STRICT
+
+    class_name: str
+    rule: str  # "match 2, application rdp", "by default, application rdp", "no match takes it"
+    lan: str | None  # that it comes from; None: from another site
+    dscp: Dscp  # as this box takes it: 0 from a LAN that is not trusted
+    set_dscp: Dscp | None  # that it leaves with, where its class says so
+    site: str | None  # behind which its destination is; None: behind none
+    carriers: tuple[CarrierStatus, ...]  # now; none: discarded, or nobody was asked

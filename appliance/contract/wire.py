@@ -20,6 +20,7 @@ Ratio = Annotated[float, Ge(0), Le(1)]
 Mos = Annotated[float, Ge(1), Le(4.5)]
 SlotNumber = Annotated[int, Ge(1), Le(15)]
 Count = Annotated[int, Ge(0)]
+Dscp = Annotated[int, Ge(0), Le(63)]
 
 PathState = Literal["unknown", "up", "suspect", "rising", "down"]
 UplinkState = Literal["up", "unhealthy", "down"]  # unhealthy: attached, but the targets say no

@@ -6,22 +6,9 @@ lab holds the two equal.
 
 from dataclasses import dataclass, replace
 
-from appliance.config.intent import Address, Intent, Match, Network, Protocol, TrafficClass, rules
-
-_WITH_PORTS = frozenset({Protocol.TCP, Protocol.UDP, Protocol.SCTP})
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """The first packet of a flow, as it comes in. Both addresses are of one family."""
-
-    source: Address
-    destination: Address
-    protocol: Protocol | None = None  # None: one that no match can name
-    port: int | None = None  # of the side that is called
-    dscp: int = 0  # as it was sent
-    lan: str | None = None  # name of the LAN that it comes from; None: from another site
-    device: str | None = None  # MAC address of who sent it, in lower case
+from appliance.config.flow import WITH_PORTS, Flow
+from appliance.config.intent import Address, Intent, Match, Network, TrafficClass, rules
+from appliance.contract.ids import SiteName
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +17,22 @@ class Classified:
 
     traffic_class: TrafficClass
     match: Match | None
+    dscp: int  # as this box takes it
 
 
 def classify(intent: Intent, flow: Flow) -> Classified:
-    """The class that takes a flow which begins now."""
+    """The class that takes a flow which begins now. What no match takes is by default."""
     if flow.lan in {lan.name for lan in intent.lans if not lan.trust_dscp}:
         flow = replace(flow, dscp=0)
     for each, match in rules(intent):
         if holds(match, flow):
-            return Classified(each, match)
-    return Classified(intent.default_class, None)
+            return Classified(each, match, flow.dscp)
+    return Classified(intent.default_class, None, flow.dscp)
 
 
 def holds(match: Match, flow: Flow) -> bool:
     """Do all conditions of a match hold for a flow?"""
-    protocols = match.protocols or (_WITH_PORTS if match.ports else ())
+    protocols = match.protocols or (WITH_PORTS if match.ports else ())
     port = flow.port
     return (
         (not match.dscp or flow.dscp in match.dscp)
@@ -63,6 +51,12 @@ def lan_of(intent: Intent, source: Address) -> str | None:
         if _is_in(source, tuple(address.network for address in lan.addresses)):
             return lan.name
     return None
+
+
+def site_of(intent: Intent, destination: Address) -> SiteName | None:
+    """The other site that an address is behind, if it is behind one."""
+    found = (peer.name for peer in intent.peers if _is_in(destination, peer.prefixes))
+    return next(found, None)
 
 
 def _is_within(port: int, ranges: tuple[tuple[int, int], ...]) -> bool:

@@ -8,12 +8,14 @@ from itertools import chain
 from pathlib import Path
 
 from appliance import __version__, clock
+from appliance.api.classified import classified
 from appliance.api.feed import Feed, Subscription
 from appliance.api.problems import UnknownName
 from appliance.api.source import HistoryQuery, Part, Row
+from appliance.config.flow import Flow
 from appliance.config.intent import Intent
 from appliance.contract.codec import encode
-from appliance.contract.decision import Candidate, History, Move, Why
+from appliance.contract.decision import Candidate, Classified, History, Move, Why
 from appliance.contract.ids import ClassName, SiteName, Slot
 from appliance.contract.status import (
     Change,
@@ -177,6 +179,17 @@ class Source:
             explained.policy,
             self._candidates(state, class_name, site),
         )
+
+    def classify(self, flow: Flow) -> Classified:
+        """The class of a flow that would begin now, and its carriers. Raises UnknownName."""
+        state = self._box.engine.state
+        told = classified(state.intent, flow)
+        entry = state.sites.get(SiteName(told.site)) if told.site is not None else None
+        held = entry.classes.get(ClassName(told.class_name)) if entry is not None else None
+        if held is None:
+            return told
+        carriers = report.carriers(self._names_of(state.intent), held.assignment)
+        return replace(told, carriers=carriers)
 
     async def history(self, query: HistoryQuery) -> History:
         """Moves from the recorder, the newest last, also those that it has yet to write."""

@@ -7,8 +7,9 @@ from appliance.api.feed import Feed, Subscription
 from appliance.api.problems import UnknownName
 from appliance.api.source import HistoryQuery, Part, Row
 from appliance.config.errors import ConfigError, Problem
+from appliance.config.flow import Flow
 from appliance.config.intent import Intent
-from appliance.contract.decision import Candidate, CarrierStatus, History, Move, Why
+from appliance.contract.decision import Candidate, CarrierStatus, Classified, History, Move, Why
 from appliance.contract.ids import ClassName, SiteName
 from appliance.contract.status import (
     ClassStatus,
@@ -213,6 +214,17 @@ REFUSED = ConfigError(
 )
 
 
+CLASSIFIED = Classified(
+    class_name="voice",
+    rule="match 2, application sip",
+    lan="office",
+    dscp=0,
+    set_dscp=46,
+    site="hq",
+    carriers=(LTE,),
+)
+
+
 class ScriptedSource:
     """A `StatusSource`. Tests set its attributes to change what it tells."""
 
@@ -221,6 +233,7 @@ class ScriptedSource:
         self.now_status = STATUS
         self.moves = (FIRST, MOVE)
         self.queries: list[HistoryQuery] = []
+        self.flows: list[Flow] = []
         self.candidates: list[Intent] = []
         self.refusal: ConfigError | None = None
 
@@ -238,6 +251,13 @@ class ScriptedSource:
             msg = f"There is no class {class_name!r} toward a site {site!r}."
             raise UnknownName(msg)
         return WHY
+
+    def classify(self, flow: Flow) -> Classified:
+        self.flows.append(flow)
+        if flow.lan not in (None, CLASSIFIED.lan):
+            msg = f"There is no LAN {flow.lan!r}."
+            raise UnknownName(msg)
+        return CLASSIFIED
 
     async def history(self, query: HistoryQuery) -> History:
         self.queries.append(query)

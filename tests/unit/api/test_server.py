@@ -11,11 +11,20 @@ from appliance.api.problems import PROBLEM_KINDS
 from appliance.api.requests import BODY_OCTETS
 from appliance.api.routes import ROUTES
 from appliance.contract.codec import decode
-from appliance.contract.decision import History, Why
+from appliance.contract.decision import Classified, History, Why
 from appliance.contract.ids import ClassName, SiteName
 from appliance.contract.status import Status
 from tests.unit.api.running import Answer, Server, running
-from tests.unit.api.scripted import MOVE, NOW, PLAN, REFUSED, STATUS, WHY, ScriptedSource
+from tests.unit.api.scripted import (
+    CLASSIFIED,
+    MOVE,
+    NOW,
+    PLAN,
+    REFUSED,
+    STATUS,
+    WHY,
+    ScriptedSource,
+)
 
 CONFIG = (Path(__file__).parents[3] / "examples" / "branch.yaml").read_bytes()
 YAML = {"Content_Type": "application/yaml"}
@@ -51,6 +60,17 @@ def test_rows_are_a_part_of_the_status(
 ) -> None:
     rows = server.get(address).json()
     assert [{key: row[key] for key in name} for row, name in zip(rows, names, strict=True)] == names
+
+
+def test_classify_names_the_class_of_a_flow(server: Server) -> None:
+    flow = "/v1/classify?from=192.0.2.9&to=198.51.100.7"
+    answer = server.get(f"{flow}&protocol=udp&port=5060&dscp=ef&lan=office")
+    assert decode(Classified, answer.body) == CLASSIFIED
+    assert _is_problem(server.get(f"{flow}&lan=mars"), "unknown-name")
+    for wrong in ("port=0", "port=x", "dscp=64", "protocol=gre", "protocol=tcp", "device=02:00"):
+        assert _is_problem(server.get(f"{flow}&{wrong}"), "bad-request"), wrong
+    for missing in ("from=192.0.2.9", "to=192.0.2.9", "from=host&to=192.0.2.9", ""):
+        assert _is_problem(server.get(f"/v1/classify?{missing}"), "bad-request"), missing
 
 
 def test_why_names_the_candidates(server: Server) -> None:

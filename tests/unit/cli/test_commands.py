@@ -32,6 +32,7 @@ ASKING = {
     "paths": ["paths"],
     "classes": ["classes"],
     "why": ["why", "voice", "hq"],
+    "classify": ["classify", "--from", "192.0.2.9", "--to", "198.51.100.7", "--port", "5060"],
     "history": ["history"],
     "plan": ["plan"],
     "plan_dry_run": ["plan", "--dry-run"],
@@ -80,6 +81,32 @@ def test_what_programs_see_is_what_the_api_says(tmp_path: Path, server: Server, 
     result = ask(tmp_path, *ASKING[name], "--json")
     address = "/".join(ASKING[name])
     assert json.loads(result.stdout) == server.get(f"/v1/{address}").json()
+
+
+def test_programs_see_what_the_api_says_of_a_flow(tmp_path: Path, server: Server) -> None:
+    words = ["--protocol", "udp", "--dscp", "ef", "--lan", "office", "--json"]
+    query = "from=192.0.2.9&to=198.51.100.7&port=5060&protocol=udp&dscp=ef&lan=office"
+    result = ask(tmp_path, *ASKING["classify"], *words)
+    assert json.loads(result.stdout) == server.get(f"/v1/classify?{query}").json()
+
+
+def test_a_flow_by_a_file_alone(tmp_path: Path) -> None:
+    ends = ["--from", "192.168.1.9", "--to", "192.168.3.10", "--config", str(EXAMPLE)]
+    result = ask(tmp_path, "classify", *ends, "--protocol", "udp", "--port", "5060")
+    assert result.stdout == ("class voice: match 2\ncomes from LAN office, DSCP 0\ngoes to cloud\n")
+    result = ask(tmp_path, "classify", *ends, "--dscp", "cs1", "--json")
+    assert json.loads(result.stdout)["class_name"] == "bulk"
+    for wrong, said in {
+        ("--dscp", "eff"): '"eff" names no DSCP\n  next: did you mean `ef`?\n',
+        ("--lan", "mars"): "There is no LAN 'mars'; there is office.\n",
+    }.items():
+        result = ask(tmp_path, "classify", *ends, *wrong)
+        assert (result.exit_code, result.stderr) == (1, f"branchline: {said}")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("version: 1\nlnas: []\n")
+    result = ask(tmp_path, "classify", *ends[:4], "--config", str(wrong))
+    assert result.exit_code == 1
+    assert "/lnas" in result.stderr
 
 
 @pytest.mark.usefixtures("server")

@@ -48,7 +48,7 @@ def test_a_flow_without_a_mark_goes_by_its_application(
     assert found.traffic_class.name == class_name
     if class_name != "default":
         assert found.match is not None
-        assert found.match.rule == f"match 2, application {name}"
+        assert found.match.rule == f"by default, application {name}"
 
 
 @pytest.mark.parametrize(

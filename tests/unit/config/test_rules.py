@@ -29,7 +29,7 @@ NAMES = {
 
 
 def rules(**match: object) -> list[intent.Match]:
-    return [rule for _, rule in rules_of(Match.model_validate(match), 3, NAMES)]
+    return [rule for _, rule in rules_of(Match.model_validate(match), "match 3", NAMES)]
 
 
 def test_without_an_application_it_is_what_is_written() -> None:

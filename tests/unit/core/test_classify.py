@@ -5,9 +5,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from appliance.config.flow import Flow
 from appliance.config.intent import Match, Protocol, TrafficClass
 from appliance.config.load import parse_config
-from appliance.core.classify import Flow, classify, holds, lan_of
+from appliance.core.classify import classify, holds, lan_of, site_of
 from tests.flows import FLOWS, flow
 from tests.unit.config.files import SOUND, changed
 from tests.unit.plan.examples import BRANCH, VOICE
@@ -86,6 +87,12 @@ def test_the_lan_follows_from_the_address() -> None:
     assert lan_of(BRANCH, ip_address("192.0.2.77")) == "office"
     assert lan_of(BRANCH, ip_address("2001:db8:10::77")) == "office"
     assert lan_of(BRANCH, ip_address("192.168.3.1")) is None
+
+
+def test_the_site_follows_from_the_address() -> None:
+    assert site_of(BRANCH, ip_address("192.168.2.9")) == "branch-b"
+    assert site_of(BRANCH, ip_address("2001:db8:3::9")) == "hq"
+    assert site_of(BRANCH, ip_address("198.51.100.7")) is None
 
 
 @pytest.mark.parametrize(("name", "class_name", "protocol", "to", "port"), FLOWS)
