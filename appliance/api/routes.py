@@ -6,7 +6,7 @@ from typing import Any, Final
 from appliance.api.problems import Kind
 from appliance.config.intent import Protocol
 from appliance.config.scalars import MAC_PATTERN
-from appliance.contract.decision import Classified, History, Why
+from appliance.contract.decision import Classified, Flows, History, Why
 from appliance.contract.status import (
     ClassStatus,
     ConfigSummary,
@@ -24,6 +24,7 @@ YAML: Final = "application/yaml"  # RFC 9512
 EVENT_STREAM: Final = "text/event-stream"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 HISTORY_LIMIT: Final = 10_000
+FLOWS_LIMIT: Final = 1000
 NAME: Final = {"type": "string", "minLength": 1, "maxLength": 64}
 
 
@@ -120,6 +121,22 @@ ROUTES: Final = (
             Parameter("device", "MAC address of the sender", NAME | {"pattern": MAC_PATTERN}),
         ),
         problems=(Kind.UNKNOWN_NAME,),
+    ),
+    Route(
+        "flows",
+        "GET",
+        "/v1/flows",
+        "Live flows with class, path, rates and the likely rule, the fastest first",
+        Flows,
+        parameters=(
+            Parameter(
+                "limit",
+                "At most so many, the fastest",
+                {"type": "integer", "minimum": 1, "maximum": FLOWS_LIMIT, "default": 50},
+            ),
+            _CLASS,
+        ),
+        timeout_s=30.0,
     ),
     Route(
         "history",

@@ -27,7 +27,7 @@ from appliance.api.problems import (
 )
 from appliance.api.requests import BODY_OCTETS, config_text, parameters
 from appliance.api.routes import JSON, METRICS, ROUTES, Route
-from appliance.api.source import HistoryQuery, StatusSource
+from appliance.api.source import FlowQuery, HistoryQuery, StatusSource
 from appliance.api.stream import STREAMS, end_streams, stream_events
 from appliance.config.errors import ConfigError, Malformed
 from appliance.config.flow import parse_flow
@@ -166,6 +166,11 @@ async def _classify(call: Call) -> web.Response:
     return _json(call.source.classify(flow))
 
 
+async def _flows(call: Call) -> web.Response:
+    query = FlowQuery(call.asked["limit"], call.asked["class"])
+    return _long_json(await call.source.flows(query))
+
+
 async def _history(call: Call) -> web.Response:
     asked = call.asked
     query = HistoryQuery(asked["limit"], asked["class"], asked["site"], asked["since"])
@@ -237,6 +242,7 @@ _ANSWERS: dict[str, Callable[[Call], Awaitable[web.StreamResponse]]] = {
     "warnings": _rows,
     "why": _why,
     "classify": _classify,
+    "flows": _flows,
     "history": _history,
     "plan": _plan,
     "plan_candidate": _plan,

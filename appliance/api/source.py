@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from appliance.api.feed import Subscription
 from appliance.config.flow import Flow
 from appliance.config.intent import Intent
-from appliance.contract.decision import Classified, History, Why
+from appliance.contract.decision import Classified, Flows, History, Why
 from appliance.contract.ids import ClassName, SiteName
 from appliance.contract.status import (
     ClassStatus,
@@ -33,6 +33,14 @@ class HistoryQuery:
     since: float | None = None  # seconds since 1970
 
 
+@dataclass(frozen=True, slots=True)
+class FlowQuery:
+    """Which flows to tell. None asks for all classes."""
+
+    limit: int = 50  # the fastest so many
+    class_name: ClassName | None = None
+
+
 class StatusSource(Protocol):
     """Implemented by the supervisor; called on its event loop."""
 
@@ -50,6 +58,9 @@ class StatusSource(Protocol):
 
     def classify(self, flow: Flow) -> Classified:
         """The class of a flow that would begin now, and its carriers. Raises UnknownName."""
+
+    async def flows(self, query: FlowQuery) -> Flows:
+        """Live flows with their rates, the fastest first. It takes a second or two."""
 
     async def history(self, query: HistoryQuery) -> History:
         """Moves from the recorder, the newest last. Empty when the recorder cannot be read."""

@@ -237,6 +237,22 @@ def classify(
 
 
 @main.command()
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--class", "class_name", help="Only this class.")
+@as_json
+@pass_context
+@asking
+def flows(context: Context, limit: int, class_name: str | None, *, is_json: bool) -> None:
+    """Live flows, the fastest first: class, likely rule, path and rates."""
+    answer = context.client.get("flows", limit=limit, **{"class": class_name})
+    if is_json:
+        return print_json(answer)
+    from appliance.cli import tables
+
+    return tables.show_flows(tables.console(), answer)
+
+
+@main.command()
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option("--class", "class_name", help="Only this class.")
 @click.option("--site", help="Only toward this site.")

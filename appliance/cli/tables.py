@@ -160,6 +160,37 @@ def show_classified(out: Console, told: Row, *, is_running: bool) -> None:
         out.print(f"goes to {told['site']}", markup=False)
 
 
+def show_flows(out: Console, told: Row) -> None:
+    flows = told["flows"]
+    _print_table(
+        out,
+        ("class", "protocol", "from", "to", "sent", "received", "site", "carried by", "rule"),
+        (
+            (
+                flow["class_name"],
+                flow["protocol"],
+                _end(flow["source"], flow["source_port"]),
+                _end(flow["destination"], flow["port"]),
+                words.rate(flow["sent_bps"]),
+                words.rate(flow["received_bps"]),
+                flow["site"] or words.NOTHING,
+                words.carriers(flow["carriers"]) if flow["site"] else words.NOTHING,
+                flow["rule"],
+            )
+            for flow in flows
+        ),
+        right=("sent", "received"),
+    )
+    more = "" if told["is_complete"] else ", and more that were not looked at"
+    out.print(f"{len(flows)} of {words.count(told['count'], 'flow')}{more}")
+
+
+def _end(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def show_history(out: Console, history: Row, now: float) -> None:
     if not history["moves"]:
         out.print("no moves recorded")

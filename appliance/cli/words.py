@@ -42,6 +42,16 @@ def mos(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}"
 
 
+def rate(bps: int | None) -> str:
+    """Two digits or three: 950 bit/s, 4.2 Mbit/s, 18 Mbit/s."""
+    if bps is None:
+        return NOTHING
+    for size, unit in ((10**9, "Gbit/s"), (10**6, "Mbit/s"), (10**3, "kbit/s")):
+        if bps >= size:
+            return f"{bps / size:.0f} {unit}" if bps >= 10 * size else f"{bps / size:.1f} {unit}"
+    return f"{bps} bit/s"
+
+
 def yes_or_no(value: bool | None) -> str:
     return NOTHING if value is None else "yes" if value else "no"
 

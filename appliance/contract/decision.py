@@ -7,12 +7,14 @@ from annotated_types import Ge
 
 from appliance.contract.wire import (
     STRICT,
+    BitsPerSecond,
     Count,
     Dscp,
     Microseconds,
     Mos,
     MoveCause,
     PathState,
+    Port,
     Ratio,
     UnixTime,
     Verdict,
@@ -106,3 +108,34 @@ class Classified:
     set_dscp: Dscp | None  # that it leaves with, where its class says so
     site: str | None  # behind which its destination is; None: behind none
     carriers: tuple[CarrierStatus, ...]  # now; none: discarded, or nobody was asked
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStatus:
+    """A flow that the kernel tracks, with its rates over the last moment."""
+
+    __pydantic_config__ = STRICT
+
+    protocol: str  # "tcp", or the IANA number of one that has no name here
+    source: str
+    source_port: Port | None
+    destination: str
+    port: Port | None
+    class_name: str
+    rule: str  # the likely one: a DSCP and a MAC address are not kept
+    site: str | None  # at the other end; None: none
+    carriers: tuple[CarrierStatus, ...]  # of the class to that site, now
+    sent_bps: BitsPerSecond | None  # the way of its first packet; None: not counted
+    received_bps: BitsPerSecond | None
+    is_fast: bool  # takes the fast path
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """Live flows, the fastest first."""
+
+    __pydantic_config__ = STRICT
+
+    flows: tuple[FlowStatus, ...]
+    count: Count  # of flows that match, shown or not
+    is_complete: bool  # False: there are more than are looked at

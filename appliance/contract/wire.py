@@ -20,6 +20,8 @@ Ratio = Annotated[float, Ge(0), Le(1)]
 Mos = Annotated[float, Ge(1), Le(4.5)]
 SlotNumber = Annotated[int, Ge(1), Le(15)]
 Count = Annotated[int, Ge(0)]
+BitsPerSecond = Annotated[int, Ge(0)]
+Port = Annotated[int, Ge(0), Le(65535)]
 Dscp = Annotated[int, Ge(0), Le(63)]
 
 PathState = Literal["unknown", "up", "suspect", "rising", "down"]

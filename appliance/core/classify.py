@@ -45,6 +45,17 @@ def holds(match: Match, flow: Flow) -> bool:
     )
 
 
+def likely_rule(traffic_class: TrafficClass, flow: Flow) -> str:
+    """The first rule of a class that fits a flow of which DSCP and device are not known.
+
+    That is all that can be said of a flow under way: the kernel keeps its class alone.
+    """
+    for match in traffic_class.matches:
+        if holds(replace(match, dscp=(), devices=()), flow):
+            return match.rule
+    return "no match takes it"
+
+
 def lan_of(intent: Intent, source: Address) -> str | None:
     """The name of the LAN that an address is in, if it is in one of this box."""
     for lan in intent.lans:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from appliance.kernel.conntrack import TrackedFlow
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.keys import Keys
 from appliance.plan.plan import (
@@ -72,6 +73,7 @@ class FakeKernel:
         self.clsacts: set[str] = set()  # devices on which filters may hang
         self.counters: dict[str, int] = {}
         self.drops: dict[str, int] = {}
+        self.flows: list[TrackedFlow] = []
         self.applied: list[Op] = []
         self.crash_after = crash_after
 
@@ -104,6 +106,9 @@ class FakeKernel:
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
         return tuple(self.counters.get(name) for name in names)
+
+    async def read_flows(self, most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
+        return tuple(self.flows[:most]), len(self.flows) <= most
 
     def read_drops(self, device: str) -> int | None:
         return self.drops.get(device)

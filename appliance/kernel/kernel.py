@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from appliance.kernel.conntrack import TrackedFlow
 from appliance.kernel.keys import Keys
 from appliance.plan.plan import Key, Observed, Op
 from appliance.plan.text import render_op
@@ -65,6 +66,13 @@ class Kernel(Protocol):
         """Packets of each named counter of `netdev branchline`; None for one that cannot be read.
 
         A smaller value than before means that the table was loaded anew: start over.
+        """
+        ...
+
+    async def read_flows(self, most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
+        """Flows that have a class, and whether these are all: at most so many are looked at.
+
+        Raises KernelError.
         """
         ...
 

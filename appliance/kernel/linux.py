@@ -12,6 +12,7 @@ from itertools import groupby
 
 from appliance.kernel import listing, tc
 from appliance.kernel import rtnetlink as rt
+from appliance.kernel.conntrack import TrackedFlow, read_flows
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.keys import Keys
 from appliance.kernel.netlink import InterruptedDumpError, Netlink, Refusal
@@ -99,6 +100,12 @@ class LinuxKernel:
             return self._nftables.read_counters(names)
         except OSError:  # the socket failed: nothing is known this time
             return (None,) * len(names)
+
+    async def read_flows(self, most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
+        try:
+            return await asyncio.to_thread(read_flows, most)
+        except OSError as error:
+            raise _failed(None, error) from error
 
     def read_drops(self, device: str) -> int | None:
         try:

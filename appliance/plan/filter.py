@@ -77,6 +77,7 @@ def _flowtable(devices: list[str]) -> Iterator[str]:
     if devices:
         yield "flowtable fast {"
         yield "  hook ingress priority filter;"
+        yield "  counter;"  # else nothing tells what a flow of the fast path carries
         yield f"  devices = {{ {', '.join(map(_quoted, devices))} }};"
         yield "}"
 

@@ -20,6 +20,7 @@ class Kind(IntEnum):
     Addresses come early, because the rest of the plan depends on what the uplinks have.
 
     Forwarding is switched on when the firewall stands: a box that is half set up fails closed.
+    What is set of conntrack is set then, too, because before there is none.
     Every other sysctl comes early, because turning IPv6 forwarding on makes the kernel drop the
     default routers of each device that does not have `accept_ra=2` by then. Shaping comes last,
     since a box without it is of use.

@@ -82,6 +82,8 @@ def underlay_items(
 def _box_sysctls(intent: Intent) -> Iterator[tuple[Key, Sysctl]]:
     yield Key(Kind.FORWARDING, ("net/ipv4/ip_forward",)), Sysctl("1")
     yield Key(Kind.FORWARDING, ("net/ipv6/conf/all/forwarding",)), Sysctl("1")
+    # Octets of each flow, for `branchline flows`. The setting is there once something is tracked.
+    yield Key(Kind.FORWARDING, ("net/netfilter/nf_conntrack_acct",)), Sysctl("1")
     # Otherwise replacing one nexthop object announces every route that uses it: a detour on a hub
     # would flood each netlink listener with thousands of messages.
     yield Key(Kind.SYSCTL, ("net/ipv4/nexthop_compat_mode",)), Sysctl("0")

@@ -11,11 +11,19 @@ from appliance import __version__, clock
 from appliance.api.classified import classified
 from appliance.api.feed import Feed, Subscription
 from appliance.api.problems import UnknownName
-from appliance.api.source import HistoryQuery, Part, Row
+from appliance.api.source import FlowQuery, HistoryQuery, Part, Row
 from appliance.config.flow import Flow
 from appliance.config.intent import Intent
 from appliance.contract.codec import encode
-from appliance.contract.decision import Candidate, Classified, History, Move, Why
+from appliance.contract.decision import (
+    Candidate,
+    CarrierStatus,
+    Classified,
+    Flows,
+    History,
+    Move,
+    Why,
+)
 from appliance.contract.ids import ClassName, SiteName, Slot
 from appliance.contract.status import (
     Change,
@@ -36,7 +44,7 @@ from appliance.core.steering import DEVICE_MTU
 from appliance.core.why import explain
 from appliance.plan.plan import Add
 from appliance.plan.text import render_op
-from appliance.supervisor import report
+from appliance.supervisor import flows, report
 from appliance.supervisor.box import Box
 from appliance.supervisor.reconciler import diff_in_turns
 from appliance.supervisor.report import Moment
@@ -182,14 +190,34 @@ class Source:
 
     def classify(self, flow: Flow) -> Classified:
         """The class of a flow that would begin now, and its carriers. Raises UnknownName."""
-        state = self._box.engine.state
-        told = classified(state.intent, flow)
-        entry = state.sites.get(SiteName(told.site)) if told.site is not None else None
-        held = entry.classes.get(ClassName(told.class_name)) if entry is not None else None
-        if held is None:
+        told = classified(self._box.engine.state.intent, flow)
+        if told.site is None:
             return told
-        carriers = report.carriers(self._names_of(state.intent), held.assignment)
+        carriers = self._carriers(ClassName(told.class_name), SiteName(told.site))
         return replace(told, carriers=carriers)
+
+    def _carriers(self, class_name: ClassName, site: SiteName) -> tuple[CarrierStatus, ...]:
+        """What carries a class to a site now; none also where the core knows neither."""
+        state = self._box.engine.state
+        entry = state.sites.get(site)
+        held = entry.classes.get(class_name) if entry is not None else None
+        names = self._names_of(state.intent)
+        return report.carriers(names, held.assignment) if held is not None else ()
+
+    async def flows(self, query: FlowQuery) -> Flows:
+        """Live flows with their rates, which takes a second. Raises KernelError."""
+        intent, kernel = self._box.engine.state.intent, self._box.kernel
+        before, _ = await kernel.read_flows(flows.MOST_LOOKED_AT)
+        start = clock.monotonic()
+        await asyncio.sleep(flows.INTERVAL_S)
+        after, is_complete = await kernel.read_flows(flows.MOST_LOOKED_AT)
+        seconds = clock.monotonic() - start
+        found = await asyncio.to_thread(
+            flows.rated, intent, before, after, seconds, query.class_name
+        )
+        rows = found[: query.limit]
+        shown = tuple(flows.status_of(intent, row, self._carriers) for row in rows)
+        return Flows(shown, len(found), is_complete)
 
     async def history(self, query: HistoryQuery) -> History:
         """Moves from the recorder, the newest last, also those that it has yet to write."""

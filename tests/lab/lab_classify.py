@@ -202,3 +202,37 @@ def class_as_told(
     told = asked(fleet, "a", "classify", "--from", source, "--to", to, *words)
     assert told["lan"] == lan
     return str(told["class_name"])
+
+
+def story_live_flows_are_listed_with_their_rates(lab: Lab) -> None:
+    """Also those of the fast path, and those of a class that has none."""
+    fleet = world(lab)
+    office, far = hosts(fleet)
+    upload = fleet.sites["a"].lans["lan0"].hosts[1]
+    mbit = {office: 4, upload: 3}
+    runs = [
+        lab.start_iperf3(one, far, seconds=10, options=("-b", f"{rate}M"))
+        for one, rate in mbit.items()
+    ]
+    lab.sleep_virtual(3)
+    told = asked(fleet, "a", "flows")
+    for run in runs:
+        run.result()
+    lab.check(told["is_complete"], f"all of {told['count']} flows were looked at")
+    fast, slow = told["flows"][:2]
+    for flow, host, class_name, is_fast in (
+        (fast, office, "default", True),
+        (slow, upload, "bulk", False),
+    ):
+        rate = flow["sent_bps"] / 1e6
+        lab.check(flow["source"] == host.address(), f"{rate:.2f} Mbit/s from {flow['source']}")
+        lab.check(abs(rate / mbit[host] - 1) < 0.2, f"of {mbit[host]} Mbit/s")
+        lab.check(
+            (flow["class_name"], flow["is_fast"], flow["site"]) == (class_name, is_fast, "b"),
+            f"{flow['class_name']} to {flow['site']}, fast: {flow['is_fast']}: {flow['rule']}",
+        )
+        lab.check(
+            [each["path"] for each in flow["carriers"]] == ["b/1-1"], "over the path of its class"
+        )
+    voice = asked(fleet, "a", "flows", "--class", "voice")
+    lab.check(voice["flows"] == [], "and none of a class that has none")

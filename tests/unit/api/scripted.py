@@ -5,11 +5,20 @@ from dataclasses import replace
 
 from appliance.api.feed import Feed, Subscription
 from appliance.api.problems import UnknownName
-from appliance.api.source import HistoryQuery, Part, Row
+from appliance.api.source import FlowQuery, HistoryQuery, Part, Row
 from appliance.config.errors import ConfigError, Problem
 from appliance.config.flow import Flow
 from appliance.config.intent import Intent
-from appliance.contract.decision import Candidate, CarrierStatus, Classified, History, Move, Why
+from appliance.contract.decision import (
+    Candidate,
+    CarrierStatus,
+    Classified,
+    Flows,
+    FlowStatus,
+    History,
+    Move,
+    Why,
+)
 from appliance.contract.ids import ClassName, SiteName
 from appliance.contract.status import (
     ClassStatus,
@@ -225,6 +234,42 @@ CLASSIFIED = Classified(
 )
 
 
+FLOWS = Flows(
+    flows=(
+        FlowStatus(
+            protocol="tcp",
+            source="192.0.2.9",
+            source_port=40000,
+            destination="198.51.100.7",
+            port=873,
+            class_name="bulk",
+            rule="match 2",
+            site="hq",
+            carriers=(FIBRE,),
+            sent_bps=18_400_000,
+            received_bps=410_000,
+            is_fast=True,
+        ),
+        FlowStatus(
+            protocol="udp",
+            source="2001:db8:10::9",
+            source_port=5060,
+            destination="2001:db8:9::7",
+            port=5060,
+            class_name="voice",
+            rule="match 2, application sip",
+            site=None,
+            carriers=(),
+            sent_bps=None,
+            received_bps=None,
+            is_fast=False,
+        ),
+    ),
+    count=3,
+    is_complete=False,
+)
+
+
 class ScriptedSource:
     """A `StatusSource`. Tests set its attributes to change what it tells."""
 
@@ -233,7 +278,8 @@ class ScriptedSource:
         self.now_status = STATUS
         self.moves = (FIRST, MOVE)
         self.queries: list[HistoryQuery] = []
-        self.flows: list[Flow] = []
+        self.asked_flows: list[Flow] = []
+        self.flow_queries: list[FlowQuery] = []
         self.candidates: list[Intent] = []
         self.refusal: ConfigError | None = None
 
@@ -253,11 +299,15 @@ class ScriptedSource:
         return WHY
 
     def classify(self, flow: Flow) -> Classified:
-        self.flows.append(flow)
+        self.asked_flows.append(flow)
         if flow.lan not in (None, CLASSIFIED.lan):
             msg = f"There is no LAN {flow.lan!r}."
             raise UnknownName(msg)
         return CLASSIFIED
+
+    async def flows(self, query: FlowQuery) -> Flows:
+        self.flow_queries.append(query)
+        return Flows(FLOWS.flows[: query.limit], FLOWS.count, FLOWS.is_complete)
 
     async def history(self, query: HistoryQuery) -> History:
         self.queries.append(query)

@@ -10,13 +10,15 @@ import pytest
 from appliance.api.problems import PROBLEM_KINDS
 from appliance.api.requests import BODY_OCTETS
 from appliance.api.routes import ROUTES
+from appliance.api.source import FlowQuery
 from appliance.contract.codec import decode
-from appliance.contract.decision import Classified, History, Why
+from appliance.contract.decision import Classified, Flows, History, Why
 from appliance.contract.ids import ClassName, SiteName
 from appliance.contract.status import Status
 from tests.unit.api.running import Answer, Server, running
 from tests.unit.api.scripted import (
     CLASSIFIED,
+    FLOWS,
     MOVE,
     NOW,
     PLAN,
@@ -71,6 +73,15 @@ def test_classify_names_the_class_of_a_flow(server: Server) -> None:
         assert _is_problem(server.get(f"{flow}&{wrong}"), "bad-request"), wrong
     for missing in ("from=192.0.2.9", "to=192.0.2.9", "from=host&to=192.0.2.9", ""):
         assert _is_problem(server.get(f"/v1/classify?{missing}"), "bad-request"), missing
+
+
+def test_flows_are_told_as_many_as_asked_for(server: Server, source: ScriptedSource) -> None:
+    assert decode(Flows, server.get("/v1/flows").body) == FLOWS
+    one = decode(Flows, server.get("/v1/flows?limit=1&class=bulk").body)
+    assert one.flows == FLOWS.flows[:1]
+    assert source.flow_queries == [FlowQuery(50, None), FlowQuery(1, ClassName("bulk"))]
+    for wrong in ("limit=0", "limit=1001", "site=hq"):
+        assert _is_problem(server.get(f"/v1/flows?{wrong}"), "bad-request"), wrong
 
 
 def test_why_names_the_candidates(server: Server) -> None:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 from click.testing import CliRunner, Result
 
-from appliance.api.source import HistoryQuery
+from appliance.api.source import FlowQuery, HistoryQuery
 from appliance.cli.main import main
 from appliance.contract.ids import ClassName, SiteName
 from tests.unit.api.running import Server, running
@@ -33,6 +33,7 @@ ASKING = {
     "classes": ["classes"],
     "why": ["why", "voice", "hq"],
     "classify": ["classify", "--from", "192.0.2.9", "--to", "198.51.100.7", "--port", "5060"],
+    "flows": ["flows"],
     "history": ["history"],
     "plan": ["plan"],
     "plan_dry_run": ["plan", "--dry-run"],
@@ -76,7 +77,7 @@ def test_what_people_see(tmp_path: Path, name: str) -> None:
     assert result.stdout == (GOLDEN / f"cli_{name}.txt").read_text()
 
 
-@pytest.mark.parametrize("name", ["status", "paths", "classes", "why", "history", "plan"])
+@pytest.mark.parametrize("name", ["status", "paths", "classes", "why", "flows", "history", "plan"])
 def test_what_programs_see_is_what_the_api_says(tmp_path: Path, server: Server, name: str) -> None:
     result = ask(tmp_path, *ASKING[name], "--json")
     address = "/".join(ASKING[name])
@@ -111,6 +112,8 @@ def test_a_flow_by_a_file_alone(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_options_reach_the_supervisor(tmp_path: Path, source: ScriptedSource) -> None:
+    assert ask(tmp_path, "flows", "--limit", "1", "--class", "bulk").exit_code == 0
+    assert source.flow_queries == [FlowQuery(1, ClassName("bulk"))]
     assert ask(tmp_path, "history", "--limit", "1", "--class", "voice", "--site", "hq").stdout
     assert ask(tmp_path, "history", "--minutes", "2").exit_code == 0
     assert source.queries == [

@@ -38,6 +38,21 @@ def test_a_ratio(ratio: float | None, text: str) -> None:
     assert words.percent(ratio) == text
 
 
+@pytest.mark.parametrize(
+    ("bps", "text"),
+    [
+        (None, "-"),
+        (0, "0 bit/s"),
+        (999, "999 bit/s"),
+        (4200, "4.2 kbit/s"),
+        (18_400_000, "18 Mbit/s"),
+        (1_250_000_000, "1.2 Gbit/s"),
+    ],
+)
+def test_a_rate(bps: int | None, text: str) -> None:
+    assert words.rate(bps) == text
+
+
 def test_what_is_not_measured_is_no_number() -> None:
     unknown = (words.milliseconds(None), words.mos(None), words.ago(None), words.since(None, NOON))
     assert set(unknown) == {words.NOTHING}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,14 +10,17 @@ import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
 
 from appliance import turns
-from appliance.api.source import HistoryQuery
+from appliance.api.source import FlowQuery, HistoryQuery
+from appliance.config.flow import parse_flow
 from appliance.config.intent import Intent
 from appliance.contract.codec import decode
-from appliance.contract.ids import PathId, SiteName
+from appliance.contract.ids import ClassName, PathId, SiteName
 from appliance.contract.status import Change, ConfigStatus, Reloaded
 from appliance.core.codec import encode_event
 from appliance.core.decide import initial_state
 from appliance.core.events import IntentChanged, PathsSampled, UplinkChanged
+from appliance.kernel.conntrack import TrackedFlow
+from appliance.kernel.fake import FakeKernel
 from appliance.plan.compile import compile_plan
 from appliance.plan.plan import SHARED, Add, Key, Observed, Plan
 from appliance.plan.text import render_op
@@ -119,6 +123,11 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
     logged = [record.message for record in caplog.records]
     assert 16 <= logged.count("moved") < len(history.moves)
     assert 0 < logged.count("more than the log takes") <= logged.count("moved")
+
+    told = source.classify(parse_flow("192.0.2.9", "10.0.3.9"))
+    assert (told.class_name, told.site) == ("default", "s1")
+    assert [each.path for each in told.carriers] == ["s1/2-1"]
+    assert source.classify(parse_flow("192.0.2.9", "198.51.100.7")).carriers == ()
 
     ours = [uplink(1, "cable"), uplink(2, "dsl")]
     peers = engine.state.intent.peers
@@ -270,4 +279,32 @@ async def test_a_row_is_told_when_something_happened_to_it_not_when_it_grew_olde
             classes |= {(row.class_name, row.site) for row in change.classes if row.carriers}
     telling.cancel()
     await asyncio.wait([telling])
+    engine.close()
+
+
+async def test_live_flows_are_told_with_what_carries_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.supervisor.flows.INTERVAL_S", 0.01)
+    monkeypatch.setattr("appliance.supervisor.flows.MOST_LOOKED_AT", 2)
+    engine = _hub(2)
+    for slot in (1, 2):
+        engine.handle(UplinkChanged(facts(slot)))
+    await _until(lambda: not engine.state.pending and engine.state.is_settled)
+    source = _source(engine, tmp_path)
+    kernel = FakeKernel()
+    source._box.kernel = kernel  # type: ignore[assignment]
+    ends = ip_address("192.0.2.9"), ip_address("10.0.3.9")
+    call = TrackedFlow(1, 17, *ends, 40000, 5060, 0x10000000, 10, 10, is_offloaded=False)
+    copy = TrackedFlow(2, 6, *ends, 40001, 873, 0x20000000, 900, 9, is_offloaded=True)
+    kernel.flows = [call, copy]
+    told = await source.flows(FlowQuery())
+    assert (told.count, told.is_complete) == (2, True)
+    assert {f.class_name for f in told.flows} == {"voice", "default"}
+    assert all([c.path for c in flow.carriers] == ["s1/1-1"] for flow in told.flows)
+    assert {flow.sent_bps for flow in told.flows} == {0}
+    kernel.flows.append(copy)
+    told = await source.flows(FlowQuery(limit=1, class_name=ClassName("voice")))
+    assert [f.port for f in told.flows] == [5060]
+    assert (told.count, told.is_complete) == (1, False)
     engine.close()

@@ -1,0 +1,101 @@
+"""The flows that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): read, never changed.
+
+A reading takes as long as there are flows: it is bounded, and meant for a thread.
+"""
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from appliance.config.addressing import CLASS_MARK_MASK
+from appliance.config.intent import Address
+from appliance.kernel.netlink import Netlink, attributes
+
+_NETLINK_NETFILTER = 12
+_GET = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+_MESSAGE = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
+_TUPLE_ORIGINAL, _STATUS, _MARK, _COUNTERS_ORIGINAL, _COUNTERS_REPLY, _ID = 1, 3, 8, 9, 10, 12
+_TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
+_ADDRESSES = ((1, 2), (3, 4))  # source and destination, IPv4 and IPv6
+_NUMBER, _SOURCE_PORT, _PORT = 1, 2, 3
+_COUNTED_OCTETS = 2
+_OFFLOADED = 1 << 14  # IPS_OFFLOAD
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFlow:
+    """One flow of a class of ours, as its first packet showed it.
+
+    Octets are counted since the flow began, and None while the kernel does not count.
+    """
+
+    ident: int
+    protocol: int  # by its IANA number
+    source: Address
+    destination: Address
+    source_port: int | None
+    port: int | None
+    mark: int
+    sent: int | None  # octets the way of the first packet
+    received: int | None
+    is_offloaded: bool  # takes the fast path
+
+
+def read_flows(most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
+    """The flows that have a class, and whether these are all. Looks at `most` flows of any kind.
+
+    Raises OSError.
+    """
+    netlink = Netlink(_NETLINK_NETFILTER)
+    found: list[TrackedFlow] = []
+    looked_at = 0
+    try:
+        for part in netlink.dump(_GET, _MESSAGE.pack(socket.AF_UNSPEC, 0, 0)):
+            for payload in part[: most - looked_at]:
+                found += parse_flow(payload)
+            looked_at += len(part)
+            if looked_at > most:
+                break  # closing the socket ends the listing
+    finally:
+        netlink.close()
+    return tuple(found), looked_at <= most
+
+
+def parse_flow(payload: bytes) -> Iterator[TrackedFlow]:
+    """The flow of one message, if it has a class and can be understood."""
+    told = attributes(payload, _MESSAGE.size)
+    mark = _number(told.get(_MARK, b"")) or 0
+    original = attributes(told.get(_TUPLE_ORIGINAL, b""))
+    addresses = attributes(original.get(_TUPLE_IP, b""))
+    transport = attributes(original.get(_TUPLE_PROTOCOL, b""))
+    protocol, ident = _number(transport.get(_NUMBER, b"")), _number(told.get(_ID, b""))
+    ends = next((e for e in _ADDRESSES if addresses.keys() >= set(e)), None)
+    if not mark & CLASS_MARK_MASK or ends is None or protocol is None or ident is None:
+        return
+    try:
+        source, destination = (ip_address(addresses[each]) for each in ends)
+    except ValueError:  # an address of a strange length
+        return
+    yield TrackedFlow(
+        ident,
+        protocol,
+        source,
+        destination,
+        _number(transport.get(_SOURCE_PORT, b"")),
+        _number(transport.get(_PORT, b"")),
+        mark,
+        _octets(told.get(_COUNTERS_ORIGINAL, b"")),
+        _octets(told.get(_COUNTERS_REPLY, b"")),
+        bool((_number(told.get(_STATUS, b"")) or 0) & _OFFLOADED),
+    )
+
+
+def _octets(counters: bytes) -> int | None:
+    return _number(attributes(counters).get(_COUNTED_OCTETS, b""))
+
+
+def _number(data: bytes) -> int | None:
+    """In network byte order; None where there is nothing."""
+    return int.from_bytes(data) if data else None
