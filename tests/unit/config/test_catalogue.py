@@ -1,5 +1,6 @@
 """The shipped catalogue is sound, says where things are from, and no two applications collide."""
 
+import tomllib
 from collections.abc import Iterator
 from ipaddress import ip_network
 from itertools import combinations, product
@@ -13,7 +14,7 @@ from appliance.config.schema import Application, ApplicationMatch
 from appliance.config.validate import validate
 from appliance.config.yaml import parse_yaml
 from tests.flows import FLOWS
-from tests.unit.config.files import SOUND
+from tests.unit.config.files import ROOT, SOUND
 
 ENTRIES = list(shipped().values())
 EVERYWHERE = [ip_network("0.0.0.0/0"), ip_network("::/0")]
@@ -99,3 +100,10 @@ def test_an_application_of_the_file_takes_the_place_of_a_shipped_one() -> None:
     assert known([own])["rdp"] is own
     assert len(known([own])) == len(shipped())
     assert len(known([own.model_copy(update={"name": "till"})])) == len(shipped()) + 1
+
+
+def test_it_is_installed_with_the_program() -> None:
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = packaged["package-data"]["appliance"]
+    inside = FILE.relative_to(ROOT / "appliance")
+    assert [pattern for pattern in patterns if inside.match(pattern)]
