@@ -166,6 +166,12 @@ def story_what_is_said_of_a_flow_is_what_the_kernel_does(lab: Lab) -> None:
     a = fleet.sites["a"]
     office, device = a.lans["lan0"].hosts
     guest, far = a.lans["lan1"].hosts[0], hosts(fleet)[1]
+    for called in (office, far):
+        # The kernel forgets a connection at once whose first answer is a refusal.
+        called.nft(
+            "table inet deaf { chain come { type filter hook prerouting priority raw\n"
+            "tcp dport 3000-8000 drop\n} }\n"
+        )
     families: tuple[Family, ...] = (4, 6)
     for family in families:
         for host, lan in ((office, "lan0"), (device, "lan0"), (guest, "lan1"), (far, None)):
