@@ -12,7 +12,7 @@ from ipaddress import IPv6Network
 
 from appliance.config.intent import Intent, Policy, TrafficClass
 from appliance.contract.ids import ClassName, PathId, Plane, SiteId, SiteName
-from appliance.core import measure, uplinks
+from appliance.core import measure, reload, uplinks
 from appliance.core.actions import Action, Severity, VerifyPath
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.events import (
@@ -36,7 +36,6 @@ from appliance.core.liveness import (
     BOX_BURSTS,
     BOX_BURSTS_RATE,
     BOX_HINT_BURSTS,
-    BURSTS,
     RISE_FALL,
     RISE_S,
     answer,
@@ -47,23 +46,18 @@ from appliance.core.liveness import (
     needed,
     spend_burst,
 )
-from appliance.core.pace import BOOSTS, BOX_BOOSTS, boost
+from appliance.core.pace import BOX_BOOSTS, boost
 from appliance.core.selection import ORDER
-from appliance.core.sequential import UNTROUBLED
-from appliance.core.settle import SLICE, carry, enqueue_all, reconsider, repace, work_off
+from appliance.core.settle import SLICE, carry, reconsider, repace, work_off
 from appliance.core.state import (
     Bucket,
     ClassState,
     Liveness,
     PathState,
-    SiteState,
     State,
-    UplinkState,
 )
 from appliance.core.steering import DEVICE_MTU
-from appliance.core.verdict import MEETS
 
-SETTLE_S = 0.5  # how long the first decision waits for the facts of all uplinks
 TOGETHER_S = 0.125  # a hub's reviews that are due so soon after each other are made together
 GRAVE_STALL_S = 0.1  # perhaps not only our loop stood still, but the machine with its network
 FAR_UNANSWERED = 2  # missing answers that the far end's word turns into a verdict
@@ -111,62 +105,6 @@ def decide(state: State, event: Event, now: float) -> tuple[State, tuple[Action,
     draft = Draft(state, now)
     _ON[type(event)](draft, event)
     return draft.freeze(), tuple(draft.actions)
-
-
-def _intent(draft: Draft, event: IntentChanged) -> None:
-    intent = event.intent
-    layout, was = lay_out(intent), draft.layout
-    is_judged_alike = (was.slas, was.limits) == (layout.slas, layout.limits)
-    sites: dict[SiteName, SiteState] = {}
-    names = {plan.name for plan in intent.classes}
-    for name, shape in layout.shapes.items():
-        old = draft.sites.get(name)
-        known = old.paths if old else {}
-        paths = {}
-        for plane in shape.planes:
-            path = known.get(plane)
-            if path is None:
-                path = PathState(
-                    plane,
-                    since=draft.now,
-                    bursts=Bucket(BURSTS, draft.now),
-                    boosts=Bucket(BOOSTS, draft.now),
-                )
-            if not is_judged_alike or not path.verdicts:
-                path = path._replace(
-                    tests=(UNTROUBLED,) * len(layout.limits),
-                    verdicts=(MEETS,) * len(layout.slas),
-                )
-            paths[plane] = path
-        classes = {n: c for n, c in old.classes.items() if n in names} if old else {}
-        sites[name] = SiteState(paths, classes, old.carrying if old else frozenset())
-    devices = {u.slot: u.device for u in draft.intent.uplinks}
-    draft.lay_out(intent, layout, sites)
-    draft.uplinks = {
-        u.slot: draft.uplinks[u.slot]
-        if devices.get(u.slot) == u.device  # a name is for people: its facts are the same
-        else UplinkState()
-        for u in intent.uplinks
-    }
-    kept = {p: o for p, o in draft.detours.items() if {p.local, o.local} <= draft.uplinks.keys()}
-    draft.detours = kept
-    _forget_warnings(draft)
-    if draft.is_settled:
-        uplinks.warn_all(draft)  # by the names that they have now
-        enqueue_all(draft)
-    elif draft.settle_at == float("inf"):
-        draft.settle_at = draft.now + SETTLE_S
-
-
-def _forget_warnings(draft: Draft) -> None:
-    subjects: set[str] = {u.name for u in draft.intent.uplinks}
-    for site, shape in draft.layout.shapes.items():
-        subjects.add(site)
-        subjects.update([f"{plan.name} to {site}" for plan in shape.classes])
-        subjects.update([str(PathId(site, plane)) for plane in shape.planes])
-    for code, subject in tuple(draft.warnings):
-        if subject not in subjects:
-            draft.clear(code, subject)
 
 
 def _adopted(draft: Draft, event: SteeringAdopted) -> None:
@@ -429,7 +367,7 @@ def _deadline(draft: Draft, _: DeadlinePassed) -> None:
 
 
 _ON: dict[type, Callable[..., None]] = {
-    IntentChanged: _intent,
+    IntentChanged: reload.changed,
     SteeringAdopted: _adopted,
     UplinkChanged: uplinks.changed,
     UplinkProbed: uplinks.probed,

@@ -118,12 +118,17 @@ def _accuse(run: Run, limit: LossLimit, sent: int, lost: int) -> Run:
     score = run.score + _evidence(limit, sent, lost)
     if score <= 0:
         return CALM
-    return Run(score, run.sent + sent, max(0, run.lost + lost))
+    return _added(run, score, sent, lost)
 
 
 def _return(run: Run, limit: LossLimit, sent: int, lost: int) -> Run:
     score = max(0.0, run.score - _evidence(limit, sent, lost))
-    return Run(min(score, CLEAR), run.sent + sent, max(0, run.lost + lost))
+    return _added(run, min(score, CLEAR), sent, lost)
+
+
+def _added(run: Run, score: float, sent: int, lost: int) -> Run:
+    """What is told to be lost may have been sent before the batch that tells it."""
+    return Run(score, run.sent + max(sent, lost), max(0, run.lost + lost))
 
 
 def _evidence(limit: LossLimit, sent: int, lost: int) -> float:

@@ -12,6 +12,7 @@ from appliance.core.layout import ClassPlan
 from appliance.core.liveness import holding
 from appliance.core.selection import SUSPECT, Standing, best, gains
 from appliance.core.state import ClassState, Liveness
+from appliance.core.verdict import FIRM_ANSWERS
 
 REST_S = 5.0  # a path that violated must meet for this long before it relieves another violator
 ENDURE_S = 10.0  # between moves among paths that all violate
@@ -40,6 +41,8 @@ def choose(
     members = [by_plane[c.path.plane] for c in carriers if c.path.plane in by_plane]
     live, review_at = _live(members, standings, now)
     good = [m for m in live if m.meets]
+    if not plan.is_single and (kept := _of_one_tier(good)) != good:
+        return Choice(tuple(kept), Cause.CONFIGURED, review_at)  # they were equal until now
     if held and good and len(good) == len(carriers) and not (plan.is_single and len(good) > 1):
         choice = _volunteer(plan, standings, good, held, now)
         return choice._replace(review_at=min(choice.review_at, review_at))
@@ -54,6 +57,8 @@ def choose(
         eligible = _apart(eligible, live) or eligible
     elif plan.is_fail_closed and held:
         eligible = [s for s in eligible if s.path.liveness is not Liveness.UNKNOWN]
+        if held.cause is None:
+            eligible, review_at = _proven(eligible, now, review_at)
     chosen = _pick(plan, eligible)
     if chosen:
         return Choice(chosen, _cause(members, len(carriers), live), review_at)
@@ -107,6 +112,32 @@ def _rested(
         else:
             review_at = min(review_at, due)
     return rested, review_at
+
+
+def _proven(
+    standings: list[Standing], now: float, review_at: float
+) -> tuple[list[Standing], float]:
+    """Those known to meet, of paths of which nothing is remembered.
+
+    A class that is found discarded may have been so because all of them violate.
+    """
+    proven = []
+    for standing in standings:
+        path = standing.path
+        due = path.up_since + REST_S
+        if path.estimate.answered < FIRM_ANSWERS or not all(test.is_calm for test in path.tests):
+            due = max(due, now + GLANCE_S)
+        if due <= now:
+            proven.append(standing)
+        else:
+            review_at = min(review_at, due)
+    return proven, review_at
+
+
+def _of_one_tier(members: list[Standing]) -> list[Standing]:
+    """Those of the best tier that is among them."""
+    best_tier = min([m.candidate.tier for m in members], default=0)
+    return [m for m in members if m.candidate.tier == best_tier]
 
 
 def _apart(eligible: list[Standing], leaving: list[Standing]) -> list[Standing]:

@@ -159,3 +159,12 @@ def test_nothing_lost_and_nothing_suspected_costs_nothing() -> None:
 def test_absurd_limits_still_make_a_test(ratio) -> None:
     limit = loss_limit(ratio)
     assert limit.lost > 0 > limit.passed
+
+
+def test_no_more_is_lost_than_was_sent_when_losses_are_told_late() -> None:
+    limit, test = loss_limit(0.02), UNTROUBLED
+    for _ in range(10):
+        test = feed(test, limit, 3, 0, 49)
+        assert test.backward.lost > 0
+        assert test.backward.ratio <= 1
+    assert test.is_violated

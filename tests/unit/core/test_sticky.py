@@ -352,3 +352,38 @@ def test_sharing_can_be_switched_on_and_off() -> None:
     reconfigure(b, VOICE_POLICY)
     assert b.carrier() == "1-1"
     assert last_move(b).cause is Cause.CONFIGURED
+
+
+def test_what_is_shared_follows_tiers_that_differ_now() -> None:
+    shared = policy(mode=Mode.SHARE, tiers=((FIBRE, LTE), (DSL,)), sla=Sla(loss_ratio=0.05))
+    b = box(shared)
+    b.wait(70)
+    assert b.carrier() == "1-1 3-1"
+    apart = policy(mode=Mode.SHARE, tiers=((FIBRE,), (LTE,)), sla=Sla(loss_ratio=0.05))
+    b.tell(IntentChanged(intent(uplinks=THREE, peers=ONE_FAR, voice=apart)))
+    assert b.moves()[-1] == "configured 1-1"
+
+
+def found_discarded() -> Box:
+    """A box that starts with its voice discarded, as it was found in the kernel."""
+    return box(
+        policy(fallback=Fallback.FAIL_CLOSED, sla=Sla(loss_ratio=0.01)),
+        adopted=SteeringAdopted(assignments=((VOICE, HQ, Assignment()),)),
+    )
+
+
+def test_a_class_that_is_found_discarded_waits_until_a_path_is_known_to_meet() -> None:
+    b = found_discarded()
+    lossy = {f"hq/{n}-1": LOSSY for n in (1, 2, 3)}
+    b.wait(60, but=lossy)
+    assert b.moves() == []
+    b.wait(90)  # the test of the loss takes some 300 clean probes
+    assert b.carrier() == "1-1"
+
+
+def test_it_does_not_wait_longer_than_it_takes_to_know() -> None:
+    b = found_discarded()
+    b.wait(4)
+    assert b.carrier() == "-"
+    b.wait(3)
+    assert b.carrier() == "1-1"

@@ -1,0 +1,149 @@
+"""What is still known when the intent changes: as much as the new one leaves true.
+
+A site is the same while its number is, whatever it is called; an uplink is while its device is.
+What was found out about a path by the limits that stay is kept, and a limit that is new begins with
+what the last seconds show, so that a reload never puts a class back on a path known to be bad.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from appliance.config.intent import Intent, Peer
+from appliance.contract.ids import ClassName, PathId, SiteName
+from appliance.core import uplinks
+from appliance.core.draft import Draft
+from appliance.core.events import IntentChanged
+from appliance.core.layout import Layout, lay_out
+from appliance.core.liveness import BURSTS
+from appliance.core.pace import BOOSTS
+from appliance.core.sequential import UNTROUBLED, LossTest, feed
+from appliance.core.settle import enqueue_all
+from appliance.core.state import Bucket, ClassState, PathState, SiteState, UplinkState
+from appliance.core.steering import Carrier
+from appliance.core.verdict import MEETS, judge
+
+SETTLE_S = 0.5  # how long the first decision waits for the facts of all uplinks
+
+
+def changed(draft: Draft, event: IntentChanged) -> None:
+    """The operator wants something else."""
+    intent, layout = event.intent, lay_out(event.intent)
+    known = {peer.site_id: draft.sites.get(peer.name) for peer in draft.intent.peers}
+    judge_anew = _judging(draft, layout)
+    names = {plan.name for plan in intent.classes}
+    sites = {
+        peer.name: _site(draft, layout, peer, known.get(peer.site_id), names, judge_anew)
+        for peer in intent.peers
+    }
+    was = draft.intent
+    draft.lay_out(intent, layout, sites)
+    _keep_uplinks(draft, was)
+    _forget_warnings(draft)
+    if draft.is_settled:
+        uplinks.warn_all(draft)  # by the names that they have now
+        enqueue_all(draft)
+    elif draft.settle_at == math.inf:
+        draft.settle_at = draft.now + SETTLE_S
+
+
+def _site(
+    draft: Draft,
+    layout: Layout,
+    peer: Peer,
+    old: SiteState | None,
+    names: set[ClassName],
+    judge_anew: Callable[[PathState], PathState],
+) -> SiteState:
+    paths = {}
+    for plane in layout.shapes[peer.name].planes:
+        path = old.paths.get(plane) if old else None
+        if path is None:
+            path = PathState(
+                plane,
+                since=draft.now,
+                bursts=Bucket(BURSTS, draft.now),
+                boosts=Bucket(BOOSTS, draft.now),
+                tests=(UNTROUBLED,) * len(layout.limits),
+                verdicts=(MEETS,) * len(layout.slas),
+            )
+        else:
+            path = judge_anew(path)
+        paths[plane] = path
+    if old is None:
+        return SiteState(paths)
+    classes = {n: _named(held, peer.name) for n, held in old.classes.items() if n in names}
+    return SiteState(paths, classes, old.carrying)
+
+
+def _named(held: ClassState, site: SiteName) -> ClassState:
+    """What carries a class, by the name that its site has now."""
+    carriers = held.assignment.carriers
+    if all(carrier.path.site == site for carrier in carriers):
+        return held
+    named = tuple([Carrier(PathId(site, c.path.plane), c.weight) for c in carriers])
+    return held._replace(assignment=replace(held.assignment, carriers=named))
+
+
+def _judging(draft: Draft, layout: Layout) -> Callable[[PathState], PathState]:
+    """How the paths that are known are judged by the limits that are there now."""
+    was = draft.layout
+    if (was.slas, was.limits) == (layout.slas, layout.limits):
+        return lambda path: path
+    tests_were = {limit: place for place, limit in enumerate(was.limits)}
+    verdicts_were = {plan.sla: place for place, plan in enumerate(was.slas)}
+
+    def judged(path: PathState) -> PathState:
+        tests: list[LossTest] = []
+        for limit in layout.limits:
+            place, lately = tests_were.get(limit), path.estimate.recent()
+            tests.append(
+                path.tests[place]
+                if place is not None
+                else feed(UNTROUBLED, limit, lately.sent, lately.forward, lately.backward)
+            )
+        path = path._replace(tests=tuple(tests))
+        verdicts = []
+        for plan in layout.slas:
+            place = verdicts_were.get(plan.sla)
+            verdicts.append(
+                path.verdicts[place]
+                if place is not None
+                else judge(MEETS, plan, path.estimate, path.tests, layout.limits, draft.now)
+            )
+        return path._replace(verdicts=tuple(verdicts))
+
+    return judged
+
+
+def _keep_uplinks(draft: Draft, was: Intent) -> None:
+    devices = {u.slot: u.device for u in was.uplinks}
+    kept = {}
+    for uplink in draft.intent.uplinks:
+        state = UplinkState()
+        if devices.get(uplink.slot) == uplink.device:  # a name is for people
+            state = draft.uplinks[uplink.slot]
+            overdue = [(at, path) for at, path in state.overdue if path.site in draft.sites]
+            overdue = [(at, path) for at, path in overdue if path.plane in draft.paths(path.site)]
+            state = replace(state, overdue=tuple(overdue))
+            if not uplink.targets:  # nobody will be asked any more
+                state = replace(state, probed=None)
+                draft.clear("uplink-unhealthy", uplink.name)
+        kept[uplink.slot] = state
+    draft.uplinks = kept
+    draft.detours = {
+        plane: other
+        for plane, other in draft.detours.items()
+        if {plane.local, other.local} <= kept.keys()
+    }
+
+
+def _forget_warnings(draft: Draft) -> None:
+    subjects: set[str] = {u.name for u in draft.intent.uplinks}
+    for site, shape in draft.layout.shapes.items():
+        subjects.add(site)
+        subjects.update([f"{plan.name} to {site}" for plan in shape.classes])
+        subjects.update([str(PathId(site, plane)) for plane in shape.planes])
+    for code, subject in tuple(draft.warnings):
+        if subject not in subjects:
+            draft.clear(code, subject)
