@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from appliance.config.intent import Address
 from appliance.kernel.conntrack import TrackedFlow
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.keys import Keys
@@ -126,6 +127,20 @@ class FakeKernel:
         """Take one object of ours away as a person would, with everything that goes with it."""
         self._remove(key)
 
+    def roam(self, key: Key, endpoint: tuple[Address, int]) -> None:
+        """A peer's authentic packet comes from there."""
+        self._hear(key, endpoint=endpoint, is_heard=True)
+
+    def silence(self, key: Key) -> None:
+        """A peer has not been heard for longer than its last handshake counts."""
+        self._hear(key, is_heard=False)
+
+    def _hear(self, key: Key, **what: object) -> None:
+        peer = self.owned[key]
+        if not isinstance(peer, WireguardPeer):
+            raise ValueError(key.kind)
+        self.owned[key] = replace(peer, **what)  # type: ignore[arg-type]
+
     # The kernel's own behaviour.
 
     def _shared(self, key: Key) -> Item | None:
@@ -189,7 +204,7 @@ class FakeKernel:
         before = self.owned.get(key)
         if isinstance(item, WireguardPeer) and isinstance(before, WireguardPeer):
             endpoint = item.endpoint or before.endpoint
-            return WireguardPeer(endpoint, item.allowed_ips, item.keepalive_s, item.preshared)
+            return replace(item, endpoint=endpoint, is_heard=before.is_heard)
         return item
 
     def _refusal(self, key: Key, item: Item) -> int | None:

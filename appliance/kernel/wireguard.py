@@ -9,6 +9,7 @@ import socket
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -18,6 +19,7 @@ from ipaddress import (
 )
 from itertools import islice
 
+from appliance import clock
 from appliance.config.intent import Address, Network
 from appliance.kernel.keys import KEY_SIZE, Keys, digest
 from appliance.kernel.netlink import (
@@ -30,7 +32,17 @@ from appliance.kernel.netlink import (
     nested,
     text,
 )
-from appliance.plan.plan import Change, Delete, Item, Key, Kind, Op, Wireguard, WireguardPeer
+from appliance.plan.plan import (
+    HEARD_S,
+    Change,
+    Delete,
+    Item,
+    Key,
+    Kind,
+    Op,
+    Wireguard,
+    WireguardPeer,
+)
 
 _NETLINK_GENERIC = 16
 _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 0x10, 3, 1, 2
@@ -38,11 +50,13 @@ _GENERIC = struct.Struct("=BBxx")  # command, version
 _VERSION = 1
 _GET, _SET = 0, 1
 _IFNAME, _PRIVATE_KEY, _PUBLIC_KEY, _LISTEN_PORT, _FWMARK, _PEERS = 2, 3, 4, 6, 7, 8
-_P_PUBLIC_KEY, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE, _P_ALLOWED = 1, 2, 3, 4, 5, 9
+_P_PUBLIC_KEY, _P_PRESHARED, _P_FLAGS, _P_ENDPOINT, _P_KEEPALIVE = 1, 2, 3, 4, 5
+_P_HANDSHAKE, _P_ALLOWED = 6, 9
 _A_FAMILY, _A_ADDRESS, _A_MASK = 1, 2, 3
 _REMOVE, _REPLACE_ALLOWED, _UPDATE_ONLY = 1, 2, 4
 _U16 = struct.Struct("=H")
 _U32 = struct.Struct("=I")
+_SECONDS = struct.Struct("=q8x")  # of struct __kernel_timespec, since 1970; 0 is never
 _NO_KEY = bytes(KEY_SIZE)
 _CHUNK = 48_000  # octets of peers in a message: an attribute holds 65,535 at most
 _MOST_ALLOWED = 1000  # in a piece of a peer: 40 octets each, of IPv6
@@ -77,6 +91,7 @@ class WireguardNetlink:
     def observe(self, device: str) -> Iterator[tuple[Key, Item]]:
         """A device, unless it has no key yet, and its peers."""
         found: dict[str, WireguardPeer] = {}
+        now_s = clock.wall_ns() // 10**9
         request = _GENERIC.pack(_GET, _VERSION) + text(_IFNAME, device)
         for part in self._netlink.dump(self._id(), request):
             for payload in part:
@@ -89,7 +104,7 @@ class WireguardNetlink:
                         Wireguard(b64encode(public).decode(), port, mark),
                     )
                 for _, each in elements(seen.get(_PEERS, b"")):
-                    name, peer = _decode_peer(each)
+                    name, peer = _decode_peer(each, now_s)
                     if name in found:  # goes on in the next message
                         peer = _joined(found[name], peer)
                     found[name] = peer
@@ -198,7 +213,7 @@ def _sockaddr(host: Address, port: int) -> bytes:
     return struct.pack("=H", socket.AF_INET6) + struct.pack(">HI16sI", port, 0, host.packed, 0)
 
 
-def _decode_peer(data: bytes) -> tuple[str, WireguardPeer]:
+def _decode_peer(data: bytes, now_s: int = 0) -> tuple[str, WireguardPeer]:
     seen = attributes(data)
     allowed = frozenset(_decode_allowed(a) for _, a in elements(seen.get(_P_ALLOWED, b"")))
     preshared = seen.get(_P_PRESHARED, _NO_KEY)
@@ -207,7 +222,14 @@ def _decode_peer(data: bytes) -> tuple[str, WireguardPeer]:
         allowed,
         _U16.unpack(seen.get(_P_KEEPALIVE, b"\0\0"))[0],
         None if preshared == _NO_KEY else digest(preshared),
+        is_heard=_is_recent(seen.get(_P_HANDSHAKE), now_s),
     )
+
+
+def _is_recent(handshake: bytes | None, now_s: int) -> bool:
+    """The kernel tells the time of a handshake by the wall clock."""
+    at_s: int = _SECONDS.unpack(handshake)[0] if handshake else 0
+    return at_s != 0 and now_s - at_s <= HEARD_S
 
 
 @lru_cache(maxsize=8192)
@@ -227,5 +249,4 @@ def _decode_endpoint(data: bytes) -> tuple[Address, int] | None:
 
 
 def _joined(first: WireguardPeer, more: WireguardPeer) -> WireguardPeer:
-    allowed = first.allowed_ips | more.allowed_ips
-    return WireguardPeer(first.endpoint, allowed, first.keepalive_s, first.preshared)
+    return replace(first, allowed_ips=first.allowed_ips | more.allowed_ips)

@@ -7,7 +7,7 @@ a device is known by its public key, and the kernel package reads the private ke
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -45,6 +45,11 @@ class Kind(IntEnum):
 
 # Shared with whoever else runs on the box: set where we need it, never taken away.
 SHARED = frozenset({Kind.LINK, Kind.SYSCTL, Kind.CLSACT, Kind.FORWARDING})
+
+
+# WireGuard's REJECT_AFTER_TIME (wireguard.com/protocol): no packet is taken under an older
+# handshake, and probes see to it that there is a new one every two minutes.
+HEARD_S = 180
 
 
 class Key(NamedTuple):
@@ -98,13 +103,15 @@ class WireguardPeer:
     """`wg set NAME peer KEY ...`. Key (device, public key).
 
     `endpoint` None leaves what the kernel learned from the peer's own packets. `preshared` is the
-    first 8 hexadecimal digits of the SHA-256 of the preshared key, or None without one.
+    first 8 hexadecimal digits of the SHA-256 of the preshared key, or None without one. `is_heard`
+    is only observed: a handshake younger than HEARD_S.
     """
 
     endpoint: tuple[Address, int] | None
     allowed_ips: frozenset[Network]
     keepalive_s: int
     preshared: str | None = None
+    is_heard: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

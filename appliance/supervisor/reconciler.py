@@ -9,12 +9,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import Kernel, KernelError
 from appliance.plan.diff import ops_for, unmet
-from appliance.plan.plan import Kind, Observed, Op, Plan
+from appliance.plan.plan import Kind, Observed, Op, Plan, WireguardPeer
 from appliance.plan.text import render_op
 from appliance.turns import slices
 
@@ -34,13 +35,14 @@ def log_ops(ops: Sequence[Op]) -> None:
         log.info("applied more", extra={"ops": len(ops) - MOST_LOGGED})
 
 
-async def diff_in_turns(plan: Plan, observed: Observed) -> tuple[Op, ...]:
+async def diff_in_turns(plan: Plan, observed: Observed, asked: Plan) -> tuple[Op, ...]:
     """As `diff`: a hub's thousands of objects are compared a slice each turn of the loop.
 
     In one piece they would take as long as a death of an uplink may go unnoticed.
     """
-    wanting = [key async for batch in slices(unmet(plan, observed)) for key in batch if key]
-    return ops_for(plan, observed, wanting)
+    looked_at = slices(unmet(plan, observed, asked))
+    wanting = [key async for batch in looked_at for key in batch if key]
+    return ops_for(plan, observed, wanting, asked)
 
 
 class NotInForceError(Exception):
@@ -77,6 +79,7 @@ class Reconciler:
         self._on_addressed = on_addressed
         self._lock = asyncio.Lock()
         self.is_in_force = False
+        self._asked: Plan = {}  # what the kernel was last asked for, or was found to be
         self._wanted = 0  # grows when another plan is wanted
         self.ops: Counter[str] = Counter()
         self.ops_failed = 0
@@ -86,10 +89,9 @@ class Reconciler:
         self.is_in_force = False
         self._wanted += 1
 
-    async def outstanding(self) -> tuple[Op, ...]:
-        """What would have to be done now. Applies nothing. Raises KernelError."""
-        plan = self._compile()
-        return await diff_in_turns(plan, await self._kernel.observe(plan.keys()))
+    async def outstanding(self, plan: Plan) -> tuple[Op, ...]:
+        """What would have to be done now for a plan. Applies nothing. Raises KernelError."""
+        return await diff_in_turns(plan, await self._kernel.observe(plan.keys()), self._asked)
 
     async def reconcile(self) -> int:
         """Bring the kernel to the plan and verify it. The number of operations that it took.
@@ -104,18 +106,23 @@ class Reconciler:
             for _ in range(LOOKS):
                 steering, wanted = self._steering(), self._wanted
                 try:
-                    ops = await self.outstanding()
+                    plan = self._compile()
+                    ops = await self.outstanding(plan)
                     # Until a plan is in force, moves are left to us: one that came while we looked
                     # is in neither this plan nor the kernel.
                     is_current = self.is_in_force or self._steering() is steering
                     if not ops and is_current and wanted == self._wanted:
                         self.is_in_force = True
+                        self._asked = plan
                         return applied
                     if failures >= ATTEMPTS:
                         break
+                    self._asked = _in_doubt(self._asked, ops)
                     count, is_stale = await self._apply(ops, steering)
                     applied += count
-                    failures += not is_stale
+                    if not is_stale:
+                        self._asked = plan
+                        failures += 1
                     error = None
                 except KernelError as failed:
                     self.ops_failed += 1
@@ -142,6 +149,16 @@ class Reconciler:
             if part is Kind.ADDRESS and await self._on_addressed():
                 return applied, True
         return applied, False
+
+
+def _in_doubt(asked: Plan, ops: Sequence[Op]) -> Plan:
+    """`asked`, without the endpoints that are about to be set: some may be and others not."""
+    called = {
+        op.key: replace(op.item, endpoint=None)
+        for op in ops
+        if isinstance(op.item, WireguardPeer) and op.item.endpoint is not None
+    }
+    return {**asked, **called} if called else asked
 
 
 def _part(op: Op) -> Kind | None:

@@ -46,7 +46,6 @@ from appliance.plan.plan import Add
 from appliance.plan.text import render_op
 from appliance.supervisor import flows, report
 from appliance.supervisor.box import Box
-from appliance.supervisor.reconciler import diff_in_turns
 from appliance.supervisor.report import Moment
 from appliance.telemetry.budget import Budget
 from appliance.telemetry.metrics import render_metrics
@@ -240,7 +239,7 @@ class Source:
         if not dry_run:
             keys = await in_order(plan)
             return await collected(render_op(Add(key, plan[key])) for key in keys)
-        ops = await diff_in_turns(plan, await self._box.kernel.observe(plan.keys()))
+        ops = await self._box.reconciler.outstanding(plan)
         return await collected(render_op(op) for op in ops)
 
     def subscribe(self) -> Subscription:

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Protocol
 
 from appliance.config.addressing import class_table, plane_nexthop
+from appliance.config.intent import Address
 from appliance.contract.ids import Plane, Slot
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import Kernel, KernelError
@@ -39,6 +40,7 @@ from appliance.plan.plan import (
     Rule,
     Shaper,
     Sysctl,
+    WireguardPeer,
 )
 from appliance.plan.steer import Steerer
 from tests.unit.plan import examples as ex
@@ -49,11 +51,13 @@ class World(Protocol):
 
     kernel: Kernel
     public_key: str
+    far_key: str  # of a site that this world can speak for
 
     def remove(self, key: Key) -> None: ...
     def put_foreign(self, key: Key, item: Item) -> None: ...
     def drift(self, key: Key) -> None: ...
     def has_foreign(self, key: Key) -> bool: ...
+    def roam(self, key: Key) -> tuple[Address, int]: ...  # the peer is heard from there
 
 
 def branch_plan(world: World, steering: Steering = ex.BRANCH_STEERING) -> Plan:
@@ -322,6 +326,27 @@ async def check_a_peer_keeps_the_endpoint_that_it_was_heard_from(world: World) -
     assert await converge(world, plan) == ()
     await world.kernel.apply([Change(key, called, replace(plan[key], keepalive_s=9))])
     assert (await world.kernel.observe(()))[key] == replace(called, keepalive_s=9)
+
+
+async def check_a_peer_that_is_heard_from_elsewhere_is_no_drift(world: World) -> None:
+    plan = dict(branch_plan(world))
+    key = Key(Kind.PEER, ("bl-1-1", world.far_key))
+    here, there = ((ip_address(f"198.51.100.{n}"), 4500) for n in (7, 8))
+    plan[key] = WireguardPeer(here, frozenset(), 0)
+    await converge(world, plan)
+    silent = (await world.kernel.observe(()))[key]
+    assert isinstance(silent, WireguardPeer)
+    assert (silent, silent.is_heard) == (plan[key], False)
+    elsewhere = world.roam(key)
+    assert await converge(world, plan) == ()
+    heard = (await world.kernel.observe(()))[key]
+    assert isinstance(heard, WireguardPeer)
+    assert (heard.endpoint, heard.is_heard) == (elsewhere, True)
+    other = {**plan, key: WireguardPeer(there, frozenset(), 0)}
+    ops = diff(other, await world.kernel.observe(other.keys()), plan)
+    assert [op.key for op in ops] == [key]
+    await world.kernel.apply(ops)
+    assert (await world.kernel.observe(()))[key] == other[key]
 
 
 async def check_peers_change_in_place(world: World) -> None:

@@ -1,19 +1,28 @@
 """Hands on the real kernel: what a person with `ip`, `wg` and `nft` would do."""
 
+import time
 from base64 import b64encode
+from ipaddress import ip_address
 from subprocess import run
 
 from nacl.bindings import crypto_scalarmult_base
 
 from appliance.config.addressing import ROUTE_PROTOCOL
+from appliance.config.intent import Address
 from appliance.kernel.keys import Keys, digest
 from appliance.kernel.linux import LinuxKernel
 from appliance.plan.plan import Add, Item, Key, Kind
 from appliance.plan.text import render_op
 
 PRIVATE = bytes([8, *range(1, 31), 64])
+FAR_PRIVATE = bytes([16, *range(1, 31), 64])
+FAR_DEVICE, FAR_PORT = "far0", 51999
 PRESHARED = bytes(range(32))
 OURS = f"proto {ROUTE_PROTOCOL}"
+
+
+def _public(private: bytes) -> str:
+    return b64encode(crypto_scalarmult_base(private)).decode()
 
 
 def shell(command: str, *, check: bool = True) -> str:
@@ -28,7 +37,8 @@ class RealWorld:
     """The hands of somebody with `ip`, `wg` and `nft`."""
 
     def __init__(self) -> None:
-        self.public_key = b64encode(crypto_scalarmult_base(PRIVATE)).decode()
+        self.public_key = _public(PRIVATE)
+        self.far_key = _public(FAR_PRIVATE)
         self.keys = Keys(self.public_key, {}, PRIVATE, {digest(PRESHARED): PRESHARED})
         self.kernel = LinuxKernel(self.keys)
 
@@ -62,6 +72,26 @@ class RealWorld:
 
     def drift(self, key: Key) -> None:
         shell(f"nft add chain {key.ident[0]} {key.ident[1]} stranger")
+
+    def roam(self, key: Key) -> tuple[Address, int]:
+        """The far end is a device here, too; its keep-alive asks for a handshake."""
+        device = key.ident[0]
+        port = shell(f"wg show {device} listen-port").strip()
+        private = b64encode(FAR_PRIVATE).decode()
+        shell(
+            f"ip link add {FAR_DEVICE} type wireguard; ip link set {FAR_DEVICE} up; "
+            f"echo {private} | wg set {FAR_DEVICE} listen-port {FAR_PORT} "
+            "private-key /proc/self/fd/0 "
+            f"peer {self.public_key} endpoint 127.0.0.1:{port} persistent-keepalive 1"
+        )
+        deadline = time.monotonic() + 5
+        while f"127.0.0.1:{FAR_PORT}" not in shell(f"wg show {device} dump") or not int(
+            shell(f"wg show {device} latest-handshakes | grep {self.far_key} | cut -f 2")
+        ):
+            assert time.monotonic() < deadline, shell(f"wg show {device}; wg show {FAR_DEVICE}")
+            time.sleep(0.01)
+        shell(f"ip link del {FAR_DEVICE}")  # so that it is not heard again
+        return ip_address("127.0.0.1"), FAR_PORT
 
     def has_foreign(self, key: Key) -> bool:
         name, *rest = key.ident

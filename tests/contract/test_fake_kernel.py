@@ -1,7 +1,10 @@
 """The kernel in memory keeps what the real one promises."""
 
+from ipaddress import ip_address
+
 import pytest
 
+from appliance.config.intent import Address
 from appliance.kernel.fake import FakeKernel
 from appliance.plan.plan import Item, Key
 from tests.contract.kernel_contract import CHECKS
@@ -12,6 +15,7 @@ class FakeWorld:
     """Hands on a FakeKernel."""
 
     public_key = ex.KEY_A
+    far_key = ex.KEY_B
 
     def __init__(self) -> None:
         self.kernel = FakeKernel(devices=ex.BRANCH_DEVICES)
@@ -27,6 +31,11 @@ class FakeWorld:
 
     def has_foreign(self, key: Key) -> bool:
         return key in self.kernel.foreign
+
+    def roam(self, key: Key) -> tuple[Address, int]:
+        elsewhere = ip_address("192.0.2.200"), 34567
+        self.kernel.roam(key, elsewhere)
+        return elsewhere
 
 
 @pytest.mark.parametrize("name", CHECKS)

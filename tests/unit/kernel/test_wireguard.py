@@ -1,5 +1,6 @@
 """Peers as generic netlink says them, without a kernel to hear it."""
 
+import sys
 from base64 import b64decode, b64encode
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -8,7 +9,7 @@ import pytest
 
 from appliance.kernel import wireguard
 from appliance.kernel.keys import Keys, digest
-from appliance.kernel.netlink import attributes, elements, messages
+from appliance.kernel.netlink import attribute, attributes, elements, messages
 from appliance.plan.plan import Add, Change, Delete, Key, Kind, Wireguard, WireguardPeer
 from tests.unit.plan import examples as ex
 
@@ -70,6 +71,18 @@ def test_a_peer_reads_back_as_it_was_said(said, peer):
     (device,) = said(Add(key(), peer))
     ((_, data),) = elements(device[8])
     assert wireguard._decode_peer(data) == (ex.KEY_B, peer)
+
+
+@pytest.mark.parametrize(
+    ("at_s", "is_heard"), [(0, False), (819, False), (820, True), (1000, True), (1060, True)]
+)
+def test_a_peer_is_heard_while_its_last_handshake_is_young(said, at_s, is_heard):
+    """However far the wall clock was set back: a handshake is not of the future."""
+    (device,) = said(Add(key(), PEER))
+    ((_, data),) = elements(device[8])
+    data += attribute(6, at_s.to_bytes(8, sys.byteorder) + bytes(8))
+    _, peer = wireguard._decode_peer(data, 1000)
+    assert (peer, peer.is_heard) == (PEER, is_heard)
 
 
 def test_an_unknown_endpoint_is_left_alone(said):

@@ -2,16 +2,29 @@
 
 from collections.abc import Callable, Collection
 from copy import copy
-from ipaddress import ip_interface
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
+from appliance.config.intent import Address
 from appliance.core.steering import Steering
 from appliance.kernel.fake import FakeKernel
 from appliance.plan import diff as module
 from appliance.plan.compile import compile_plan
-from appliance.plan.plan import Add, DeviceAddress, Key, Kind, Observed, Plan, Sysctl
-from appliance.supervisor.reconciler import Reconciler, diff_in_turns
+from appliance.plan.plan import (
+    Add,
+    Device,
+    DeviceAddress,
+    Key,
+    Kind,
+    Nexthop,
+    Observed,
+    Plan,
+    Sysctl,
+    WireguardPeer,
+)
+from appliance.supervisor.reconciler import NotInForceError, Reconciler, diff_in_turns
 from appliance.turns import TURN
 from tests.unit.plan import examples as ex
 from tests.unit.supervisor.counted import Turns
@@ -73,7 +86,7 @@ async def test_a_hub_is_compared_a_slice_between_two_turns_of_the_loop(
     removed = Key(Kind.PEER, ("bl-1-1", hub.peers[7].public_key))
     observed = {key: copy(item) for key, item in plan.items() if key != removed}
     counted = Turns(monkeypatch, (module, "is_met"))
-    assert await counted.run(diff_in_turns(plan, observed)) == (Add(removed, plan[removed]),)
+    assert await counted.run(diff_in_turns(plan, observed, {})) == (Add(removed, plan[removed]),)
     assert counted.done["is_met"] == len(observed) > 10 * TURN
     assert counted.most["is_met"] <= TURN
 
@@ -112,3 +125,76 @@ async def test_what_moves_made_stale_is_no_failed_attempt() -> None:
     await reconciler.reconcile()
     assert reconciler.is_in_force
     assert kernel.looks > 6
+
+
+PEER = Key(Kind.PEER, ("bl-1-1", ex.KEY_HQ))
+HERE, THERE, ROAMED = ((ip_address(f"198.51.100.{n}"), 51837) for n in (1, 2, 77))
+
+
+def _calling(endpoint: tuple[Address, int] | None) -> Plan:
+    return {
+        Key(Kind.DEVICE, ("bl-1-1",)): Device("wireguard", 1420),
+        PEER: WireguardPeer(endpoint, frozenset(), 0),
+    }
+
+
+class Roaming:
+    """A box with one peer, which is heard from elsewhere between any two looks at the kernel."""
+
+    def __init__(self) -> None:
+        self.kernel = Watched()
+        self.plan = _calling(HERE)
+        self.restart()
+
+    def restart(self) -> None:
+        steering = Steering()
+        self.reconciler = Reconciler(self.kernel, lambda: self.plan, lambda: steering, _nothing)
+
+    async def reconcile(self) -> list[tuple[Address, int] | None]:
+        """The endpoints that were set."""
+        self.kernel.applied.clear()
+        await self.reconciler.reconcile()
+        ops = [op for op in self.kernel.applied if isinstance(op.item, WireguardPeer)]
+        return [op.item.endpoint for op in ops if isinstance(op.item, WireguardPeer)]
+
+
+async def test_a_peer_that_is_heard_from_elsewhere_is_left_there() -> None:
+    box = Roaming()
+    assert await box.reconcile() == [HERE]
+    box.kernel.roam(PEER, ROAMED)
+    assert await box.reconcile() == []
+    box.restart()
+    assert await box.reconcile() == []
+    assert box.reconciler.is_in_force
+    box.kernel.silence(PEER)
+    assert await box.reconcile() == [HERE]
+
+
+@pytest.mark.parametrize("before", [HERE, None])
+async def test_another_endpoint_is_set_once_although_the_peer_is_heard(
+    before: tuple[Address, int] | None,
+) -> None:
+    box = Roaming()
+    box.plan = _calling(before)
+    await box.reconcile()
+    box.kernel.roam(PEER, ROAMED)
+    box.restart()
+    await box.reconcile()  # the kernel is as planned: that is what was asked for
+    box.plan = _calling(THERE)
+    box.kernel.meanwhile = lambda: box.kernel.roam(PEER, ROAMED)
+    box.kernel.looks = -1  # the peer is heard before it is looked whether all is as planned
+    assert await box.reconcile() == [THERE]
+    assert box.kernel.owned[PEER] == replace(box.plan[PEER], endpoint=ROAMED)
+    assert await box.reconcile() == []
+
+
+async def test_an_endpoint_that_may_have_been_set_before_a_failure_is_set_back() -> None:
+    box = Roaming()
+    await box.reconcile()
+    box.kernel.roam(PEER, HERE)
+    box.plan = {**_calling(THERE), Key(Kind.NEXTHOP, (9,)): Nexthop(4, "nowhere0")}
+    with pytest.raises(NotInForceError):
+        await box.reconcile()
+    assert box.kernel.owned[PEER] == _calling(THERE)[PEER]
+    box.plan = _calling(HERE)
+    assert await box.reconcile() == [HERE]

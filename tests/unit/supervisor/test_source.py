@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -19,8 +20,10 @@ from appliance.contract.status import Change, ConfigStatus, Reloaded
 from appliance.core.codec import encode_event
 from appliance.core.decide import initial_state
 from appliance.core.events import IntentChanged, PathsSampled, UplinkChanged
+from appliance.core.steering import Steering
 from appliance.kernel.conntrack import TrackedFlow
 from appliance.kernel.fake import FakeKernel
+from appliance.kernel.kernel import Kernel
 from appliance.plan.compile import compile_plan
 from appliance.plan.plan import SHARED, Add, Key, Observed, Plan
 from appliance.plan.text import render_op
@@ -29,6 +32,7 @@ from appliance.stamp.sender import SessionSender
 from appliance.supervisor import report
 from appliance.supervisor import source as module
 from appliance.supervisor.engine import Engine
+from appliance.supervisor.reconciler import Reconciler
 from appliance.supervisor.source import Source
 from appliance.supervisor.warnings import Warnings
 from appliance.telemetry.recorder import Recorder
@@ -211,6 +215,10 @@ async def test_a_hub_tells_a_slice_of_its_rows_between_two_turns_of_the_loop(
     engine.close()
 
 
+async def _nothing() -> bool:
+    return False
+
+
 @pytest.mark.parametrize("is_candidate", [False, True])
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_a_hubs_plan_is_told_a_slice_between_two_turns_of_the_loop(
@@ -235,7 +243,8 @@ async def test_a_hubs_plan_is_told_a_slice_between_two_turns_of_the_loop(
     source = _source(engine, tmp_path)
     source._box.plan = lambda: plan  # type: ignore[method-assign]
     source._box.plan_of = plan_of  # type: ignore[method-assign]
-    source._box.kernel = SimpleNamespace(observe=observe)  # type: ignore[assignment]
+    kernel = cast("Kernel", SimpleNamespace(observe=observe))
+    source._box.reconciler = Reconciler(kernel, dict, Steering, _nothing)
     asked = source.plan_text(dry_run=dry_run, candidate=hub if is_candidate else None)
     assert await counted.run(asked) == expected
     assert counted.done == {"render_op": len(expected)}
