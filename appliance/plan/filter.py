@@ -63,6 +63,8 @@ def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
     yield from _forward(intent, bool(tunnels))
     yield "chain postrouting {"
     yield "  type nat hook postrouting priority srcnat; policy accept;"
+    for sources, ports in _translations(intent.listen_port_base):
+        yield f"  iifname @lans oifname @uplinks udp sport {sources} masquerade to :{ports}"
     yield "  iifname @lans oifname @uplinks masquerade"
     yield "}"
 
@@ -161,6 +163,27 @@ def tunnel_ports(intent: Intent, uplink: Uplink) -> tuple[int, int] | None:
     base = intent.listen_port_base
     first, last = (Plane(uplink.slot, r) for r in (min(remote), max(remote)))
     return listen_port(base, first), listen_port(base, last)
+
+
+def _translations(base: int) -> Iterator[tuple[str, str]]:
+    """UDP source ports of LANs, and those by which they leave: never by one that tunnels may have.
+
+    What comes back to a tunnel's port is ours, whoever sent it. Left to itself, conntrack keeps a
+    source port, and when that is taken chooses any from 1024 on. Lower ones stay low.
+    """
+    first, last = base + 17, base + 255  # of planes 1-1 and 15-15
+    below, above = (1024, first - 1), (last + 1, 65535)
+    if first - 1024 > 65535 - last:
+        sides = ((1024, last), below), (above, above)
+    else:
+        sides = (below, below), ((first, 65535), above)
+    for sources, ports in sides:
+        if ports[0] <= ports[1]:
+            yield _range(sources), _range(ports)
+
+
+def _range(ports: tuple[int, int]) -> str:
+    return "-".join(map(str, ports))
 
 
 def _ports(intent: Intent, uplink: Uplink) -> str:

@@ -36,6 +36,34 @@ def _reaches(host: Host | Site, address: str, port: int) -> bool:
     return "no" not in host.run(["python3", "-c", program, address, str(port)])
 
 
+_ECHO = """
+import socket
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+    s.bind(("::", 7))
+    while True:
+        s.sendto(*s.recvfrom(2000))
+"""
+_ASK = """
+import socket, sys
+address, source = sys.argv[1], int(sys.argv[2])
+with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.bind(("", source))
+    s.settimeout(1)
+    for _ in range(3):
+        try:
+            s.sendto(b"?", (address, 7))
+            print("answered", s.recv(9).decode())
+            break
+        except OSError:
+            pass
+"""
+
+
+def _is_answered(host: Host, address: str, source: int) -> bool:
+    """Does a datagram from this port come back?"""
+    return "answered" in host.run(["python3", "-c", _ASK, address, str(source)])
+
+
 def _mark(site: Site, protocol: str, port: int) -> set[int]:
     """Conntrack marks of flows to a port."""
     listed = site.run(["conntrack", "-L", "-p", protocol, "--orig-port-dst", str(port)])
@@ -133,6 +161,13 @@ def story_the_cable_is_pulled(lab: Lab) -> None:
     for family in FAMILIES:
         received = lab.ping(ours, server, family=family).received
         lab.check(received == 5, f"the internet is reached over fibre, IPv{family}")
+    server.background(["python3", "-c", _ECHO], name="echo")
+    # The ports of planes 1-1 and 2-2: what comes to them from outside belongs to the tunnels.
+    for family, source in ((f, s) for f in FAMILIES for s in (40000, 51837, 51854)):
+        lab.check(
+            _is_answered(ours, server.address(family), source),
+            f"a datagram from port {source} of the LAN is answered, IPv{family}",
+        )
     stream = lab.stream(ours, theirs)
     lab.sleep_virtual(1)
     a.uplinks["fibre"].unplug()

@@ -1,7 +1,10 @@
-"""What the table has only where the configuration asks for it."""
+"""What the table says where that is not plain from the golden plans."""
 
+import re
 from dataclasses import replace
 from ipaddress import ip_interface
+
+import pytest
 
 from appliance.config.intent import Lan
 from appliance.plan.filter import render_filter
@@ -10,6 +13,7 @@ from tests.unit.plan.examples import BRANCH
 GUESTS = Lan("guests", "lan1", (ip_interface("198.51.100.1/24"),), trust_dscp=False)
 TILLS = Lan("tills", "lan2", (ip_interface("203.0.113.1/24"),), trust_dscp=False)
 UNTRUSTED = replace(BRANCH, lans=(*BRANCH.lans, GUESTS, TILLS))
+TRANSLATION = re.compile(r"udp sport (\d+)-(\d+) masquerade to :(\d+)-(\d+)\n")
 CALLS, BULK, REST = BRANCH.classes
 REMARKED = replace(BRANCH, classes=(CALLS, replace(BULK, set_dscp=8), replace(REST, set_dscp=0)))
 
@@ -58,3 +62,17 @@ def test_without_one_nothing_is_remarked() -> None:
     assert not [line for line in told if "remark" in line]
     (offload,) = [line for line in told if "flow add" in line]
     assert "meta mark" not in offload
+
+
+@pytest.mark.parametrize("base", [1024, 33000, 51820, 65280])
+def test_nobody_on_a_lan_leaves_by_a_port_that_tunnels_listen_on(base: int) -> None:
+    """Whatever the source port, and whichever port conntrack chooses when that is taken."""
+    text = render_filter(replace(BRANCH, listen_port_base=base)).text
+    rules = [tuple(map(int, found)) for found in TRANSLATION.findall(text)]
+    ours = set(range(base + 17, base + 256))
+    for source in range(1024, 65536):
+        ((low, high),) = [(lo, hi) for first, last, lo, hi in rules if first <= source <= last]
+        assert 1024 <= low <= high <= 65535
+        assert source in ours or low <= source <= high  # it may be kept
+    assert not any(ours & set(range(low, high + 1)) for _, _, low, high in rules)
+    assert text.rindex("masquerade to") < text.index("@uplinks masquerade\n")
