@@ -169,6 +169,6 @@ def _notice(kind: int, payload: bytes) -> Notice | None:
     return None
 
 
-def is_ours(notice: LinkChanged) -> bool:
-    """Is it a plane or the management device?"""
-    return notice.name.startswith(DEVICE_PREFIX)
+def is_ours(device: str) -> bool:
+    """Is it a device that we made: a plane, a shaper's, the management device?"""
+    return device.startswith(DEVICE_PREFIX)

@@ -114,6 +114,7 @@ class Box:
         self._asking: list[asyncio.Task[None]] = []
         self._monitor = monitor
         self._facts = FactsReader()
+        self._inside: frozenset[int] = frozenset()  # devices with addresses of ours, by index
         self._dirty = asyncio.Event()
         self._settled = asyncio.Event()
         self.in_force = asyncio.Event()  # set once the kernel holds the plan for the first time
@@ -262,7 +263,9 @@ class Box:
                     case LinkChanged():
                         self._link_changed(notice)
                         is_stale = True
-                    case AddressesChanged():
+                    case AddressesChanged(ifindex):
+                        if ifindex in self._inside:
+                            self.wake()
                         is_stale = True
                     case ObjectsChanged():
                         self.wake()
@@ -274,8 +277,12 @@ class Box:
                 self._read_facts()
 
     def _link_changed(self, notice: LinkChanged) -> None:
-        """Take note of the carrier before anything else: the uplink's paths go with it."""
-        if is_ours(notice):
+        """Take note of the carrier before anything else: the uplink's paths go with it.
+
+        Of a device inside somebody may have taken away what we put there. Our own changes are told
+        here, too, and cost one more look at the kernel.
+        """
+        if self._is_inside(notice.name):
             self.wake()
         elif notice.exists:
             has_carrier = notice.is_up and notice.has_carrier
@@ -283,9 +290,14 @@ class Box:
         else:
             self.uplinks.link_gone(notice.ifindex)
 
+    def _is_inside(self, device: str) -> bool:
+        """Ours, or a LAN's. What is on an uplink is a fact, and wakes when it changes."""
+        return is_ours(device) or device in {lan.device for lan in self.settings.intent.lans}
+
     def _read_facts(self) -> None:
         """Read all devices and their addresses, and tell those who follow them."""
         devices = self._facts.read()
+        self._inside = frozenset(d.ifindex for d in devices.values() if self._is_inside(d.name))
         self.uplinks.resync(
             [Link(d.ifindex, d.name, d.is_up and d.has_carrier) for d in devices.values()],
             [LinkAddress(d.ifindex, a) for d in devices.values() for a in d.addresses],

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from base64 import b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -21,13 +21,17 @@ from appliance.config.intent import Intent
 from appliance.contract.codec import decode
 from appliance.contract.ids import PathId, Plane, SiteName, Slot
 from appliance.contract.status import Change, WarningStatus
+from appliance.kernel.facts import DeviceFacts
+from appliance.kernel.monitor import AddressesChanged, LinkChanged, Notice
+from appliance.kernel.netlink import InterruptedDumpError
 from appliance.plan.compile import compile_plan
-from appliance.plan.plan import Key, Observed, Plan
+from appliance.plan.plan import Key, Kind, Link, Observed, Op, Plan
 from appliance.probing.paths import Measured
 from appliance.probing.sockets import endpoint, pktinfo
 from appliance.services import uplinks
 from appliance.stamp.sender import SessionSender
 from appliance.supervisor import box
+from appliance.supervisor.run import Life
 from tests.unit.supervisor.living import StubbornKernel, codes, life, running, until, write
 
 LOOPBACK = IPv6Address("::1")
@@ -281,6 +285,100 @@ async def test_a_lan_whose_device_is_missing_is_told_until_it_appears(
         write(tmp_path, "198.51.100.0/24")
         await lived.reload()
         assert "lan-missing" not in codes(lived)
+
+
+LAN = DeviceFacts("lan0", is_up=True, has_carrier=True, mtu=1500, ifindex=77)
+UPLINK = DeviceFacts("nowhere0", is_up=True, has_carrier=True, mtu=1500, ifindex=78)
+
+
+class Notices:
+    """A monitor that tells what a test says, and facts of a LAN and an uplink to go with it."""
+
+    def __init__(self, lived: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: asyncio.Queue[tuple[Notice, ...]] = asyncio.Queue()
+        self.interruptions = 0  # so many times, the devices change while they are read
+        self.reads = 0
+        monkeypatch.setattr(lived._box._monitor, "read", self.told.get)
+        monkeypatch.setattr(lived._box._facts, "read", self._read)
+
+    def _read(self) -> dict[str, DeviceFacts]:
+        self.reads += 1
+        if self.interruptions:
+            self.interruptions -= 1
+            raise InterruptedDumpError
+        return {device.name: device for device in (LAN, UPLINK)}
+
+
+LAN_ADDRESS = Key(Kind.ADDRESS, ("lan0", "192.0.2.1/24"))
+
+
+@pytest.fixture
+async def with_a_lan(
+    tmp_path: Path, kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Life, Notices]:
+    kernel.links["lan0"] = Link(is_up=False)
+    lans = "lans: [{name: office, device: lan0, address: 192.0.2.1/24}]\n"
+    write(tmp_path, "198.51.100.0/24", lans)
+    lived = life(tmp_path, kernel)
+    return lived, Notices(lived, monkeypatch)
+
+
+async def test_what_is_taken_from_a_lan_is_put_back_as_soon_as_it_is_told(
+    kernel: StubbornKernel, with_a_lan: tuple[Life, Notices]
+) -> None:
+    lived, notices = with_a_lan
+    async with running(lived):
+        await until(lambda: not lived._box._dirty.is_set())
+        assert LAN_ADDRESS in kernel.owned
+        kernel.remove(LAN_ADDRESS)
+        notices.told.put_nowait((AddressesChanged(LAN.ifindex),))
+        await until(lambda: LAN_ADDRESS in kernel.owned)
+        kernel.links["lan0"] = Link(is_up=False)
+        notices.told.put_nowait((LinkChanged("lan0", True, False, False, 1500, LAN.ifindex),))
+        await until(lambda: kernel.links["lan0"].is_up)
+
+
+async def test_our_own_changes_are_looked_at_once_more_and_that_is_all(
+    kernel: StubbornKernel, with_a_lan: tuple[Life, Notices], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monitor tells of devices that we set up ourselves."""
+    lived, notices = with_a_lan
+    changed = LinkChanged("lan0", True, True, True, 1500, LAN.ifindex)
+    looks = []
+    apply, observe = kernel.apply, kernel.observe
+
+    async def tell(ops: Sequence[Op]) -> None:
+        await apply(ops)
+        if any(op.key == Key(Kind.LINK, ("lan0",)) for op in ops):
+            notices.told.put_nowait((changed,))
+
+    async def look(wanted: Collection[Key]) -> Observed:
+        looks.append(None)
+        return await observe(wanted)
+
+    monkeypatch.setattr(kernel, "apply", tell)
+    monkeypatch.setattr(kernel, "observe", look)
+    async with running(lived):
+        await asyncio.sleep(4 * box.SETTLE_S)
+        looks.clear()
+        kernel.links["lan0"] = Link(is_up=False)
+        notices.told.put_nowait((replace(changed, is_up=False),))
+        await asyncio.sleep(20 * box.SETTLE_S)
+        assert kernel.links["lan0"].is_up
+        assert len(looks) <= 4  # what is missing, whether it is there, and the notice of it
+
+
+async def test_an_address_of_an_uplink_that_is_no_other_makes_nobody_look_at_the_kernel(
+    with_a_lan: tuple[Life, Notices],
+) -> None:
+    """Each router advertisement is such a notice, and on a hub a look takes its time."""
+    lived, notices = with_a_lan
+    async with running(lived):
+        await until(lambda: not lived._box._dirty.is_set())
+        reads = notices.reads
+        notices.told.put_nowait((AddressesChanged(UPLINK.ifindex),))
+        await until(lambda: notices.reads > reads)
+        assert not lived._box._dirty.is_set()
 
 
 async def test_a_port_of_the_probes_that_is_taken_is_told_and_tried_again(
