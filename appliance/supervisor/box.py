@@ -109,6 +109,7 @@ class Box:
         )
         self.health: dict[Slot, UplinkHealth] = {}
         self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
+        self._present: frozenset[str] = frozenset()  # devices of any kind
         self.warnings = Warnings()
         self._group: asyncio.TaskGroup | None = None
         self._asking: list[asyncio.Task[None]] = []
@@ -133,6 +134,7 @@ class Box:
     async def plan_of(self, candidate: Intent) -> Plan:
         """The plan that an intent would have with today's facts, keys and steering.
 
+        Of an uplink that gets another device nothing is known yet: it is planned as unattached.
         A thread compiles it: that has no slices, and for a hub takes much longer than the death of
         an uplink may go unnoticed. The loop waits for the thread now and then, not for its end.
         """
@@ -141,8 +143,13 @@ class Box:
     def _compiler(self, intent: Intent, *, is_kept: bool = True) -> Callable[[], Plan]:
         """Makes a plan of what is known now, whatever happens until it is called."""
         state = self.engine.state
+        known = {(uplink.slot, uplink.device) for uplink in self.settings.intent.uplinks}
         facts = {
-            slot: entry.facts for slot, entry in state.uplinks.items() if entry.facts is not None
+            uplink.slot: entry.facts
+            for uplink in intent.uplinks
+            if (uplink.slot, uplink.device) in known
+            and (entry := state.uplinks.get(uplink.slot)) is not None
+            and entry.facts is not None
         }
         keys = self.settings.keys
         return partial(
@@ -152,7 +159,7 @@ class Box:
             self.engine.steering,
             keys.public,
             preshared=keys.preshared_digests,
-            absent=self.absent,
+            absent=self._absent_of(intent),
             is_kept=is_kept,
         )
 
@@ -178,7 +185,8 @@ class Box:
 
     def lans_are(self, present: frozenset[str]) -> None:
         """These devices exist; the LANs whose device does not are left out of the plan."""
-        absent = frozenset(lan.device for lan in self.settings.intent.lans) - present
+        self._present = present
+        absent = self._absent_of(self.settings.intent)
         if absent == self.absent:
             return
         for device in absent - self.absent:
@@ -188,6 +196,9 @@ class Box:
             self.warnings.warn("lan-missing", device, "warning", None)
         self.absent = absent
         self.wake()
+
+    def _absent_of(self, intent: Intent) -> frozenset[str]:
+        return frozenset(lan.device for lan in intent.lans) - self._present
 
     async def change(self, settings: Settings) -> None:
         """Bring another configuration into force, with the same traffic where it still may go.

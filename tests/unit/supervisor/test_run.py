@@ -25,7 +25,7 @@ from appliance.kernel.facts import DeviceFacts
 from appliance.kernel.monitor import AddressesChanged, LinkChanged, Notice
 from appliance.kernel.netlink import InterruptedDumpError
 from appliance.plan.compile import compile_plan
-from appliance.plan.plan import Key, Kind, Link, Observed, Op, Plan
+from appliance.plan.plan import Key, Kind, Link, Observed, Op, Plan, Route
 from appliance.probing.paths import Measured
 from appliance.probing.sockets import endpoint, pktinfo
 from appliance.services import uplinks
@@ -336,6 +336,27 @@ async def test_what_is_taken_from_a_lan_is_put_back_as_soon_as_it_is_told(
         kernel.links["lan0"] = Link(is_up=False)
         notices.told.put_nowait((LinkChanged("lan0", True, False, False, 1500, LAN.ifindex),))
         await until(lambda: kernel.links["lan0"].is_up)
+
+
+async def test_a_candidate_is_planned_with_its_own_devices(
+    with_a_lan: tuple[Life, Notices],
+) -> None:
+    lived, _ = with_a_lan
+    async with running(lived):
+        intent = lived._box.settings.intent
+        gone = replace(intent.lans[0], device="lan1")
+        moved = replace(intent.uplinks[0], device="nowhere9")
+        plan = await lived._box.plan_of(replace(intent, lans=(*intent.lans, gone)))
+        assert LAN_ADDRESS in plan
+        assert not any("lan1" in str(key.ident) for key in plan)
+        assert _by_gateways(plan) == _by_gateways(lived._box.plan()) != set()
+        plan = await lived._box.plan_of(replace(intent, uplinks=(moved,)))
+        assert _by_gateways(plan) == set()
+
+
+def _by_gateways(plan: Plan) -> set[Key]:
+    """The routes that uplinks with a carrier have."""
+    return {key for key, item in plan.items() if isinstance(item, Route) and item.gateway}
 
 
 async def test_our_own_changes_are_looked_at_once_more_and_that_is_all(
