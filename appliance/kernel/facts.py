@@ -4,6 +4,7 @@ Read whole and anew whenever a notice says that something changed: a few system 
 to get out of step.
 """
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ class DeviceFacts:
     ifindex: int = 0
 
 
+class UnsteadyError(OSError):
+    """Devices or addresses changed again and again while they were read."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINTR, "devices change while they are read")
+
+
 class FactsReader:
     """Reads all devices. Works without any privilege but the one to open a netlink socket."""
 
@@ -48,7 +56,7 @@ class FactsReader:
         self._netlink.close()
 
     def read(self) -> dict[str, DeviceFacts]:
-        """Every device by name."""
+        """Every device by name. Raises UnsteadyError, or another OSError when the socket fails."""
         names: dict[int, str] = {}
         found: dict[str, DeviceFacts] = {}
         for payload in self._dump(rt.GETLINK, rt.LINK_HEADER.pack(0, 0, 0, 0, 0)):
@@ -81,9 +89,9 @@ class FactsReader:
         for attempt in range(_TRIES):
             try:
                 return collect(self._netlink.dump(kind, request))
-            except InterruptedDumpError:
+            except InterruptedDumpError as error:
                 if attempt == _TRIES - 1:
-                    raise
+                    raise UnsteadyError from error
         raise AssertionError
 
 

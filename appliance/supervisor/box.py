@@ -25,7 +25,7 @@ from appliance.core.events import (
     UplinkChanged,
 )
 from appliance.core.state import State
-from appliance.kernel.facts import FactsReader
+from appliance.kernel.facts import FactsReader, UnsteadyError
 from appliance.kernel.kernel import Kernel
 from appliance.kernel.keys import Keys
 from appliance.kernel.monitor import (
@@ -55,6 +55,7 @@ from appliance.supervisor.warnings import Warnings
 log = logging.getLogger(__name__)
 
 SETTLE_S = 0.05  # changes of the kernel come in bursts: one reconciliation for all of them
+REREAD_S = 0.1  # after devices or addresses changed again and again while they were read
 AUDIT_S = 60.0  # how often the kernel is compared with the plan though nothing was heard
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 
@@ -116,6 +117,8 @@ class Box:
         self._monitor = monitor
         self._facts = FactsReader()
         self._inside: frozenset[int] = frozenset()  # devices with addresses of ours, by index
+        self._reread: asyncio.TimerHandle | None = None
+        self._is_read = asyncio.Event()  # before, no plan knows what is there
         self._dirty = asyncio.Event()
         self._settled = asyncio.Event()
         self.in_force = asyncio.Event()  # set once the kernel holds the plan for the first time
@@ -250,7 +253,7 @@ class Box:
 
     async def run(self) -> None:
         """Keep everything going until cancelled. The kernel is left as it is."""
-        self._read_facts()
+        self._refresh()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(), name="netlink")
@@ -260,6 +263,8 @@ class Box:
                 self._restart_targets()
                 await asyncio.Future()
         finally:
+            if self._reread is not None:
+                self._reread.cancel()
             self.engine.close()
             self.tunnels.close()
             self._monitor.close()
@@ -285,7 +290,7 @@ class Box:
                         is_stale = True
                         self.wake()
             if is_stale:
-                self._read_facts()
+                self._refresh()
 
     def _link_changed(self, notice: LinkChanged) -> None:
         """Take note of the carrier before anything else: the uplink's paths go with it.
@@ -314,11 +319,23 @@ class Box:
             [LinkAddress(d.ifindex, a) for d in devices.values() for a in d.addresses],
         )
         self.lans_are(frozenset(devices))
+        self._is_read.set()
+
+    def _refresh(self) -> None:
+        """Read all devices, or, while they change too fast for that, try again in a moment."""
+        if self._reread is not None:
+            self._reread.cancel()
+            self._reread = None
+        try:
+            self._read_facts()
+        except UnsteadyError as error:
+            log.warning("devices are read again", extra={"error": str(error)})
+            self._reread = asyncio.get_running_loop().call_later(REREAD_S, self._refresh)
 
     async def _addressed(self) -> bool:
         """Take note of addresses that we set ourselves. Is the plan another one for them?"""
         before = [entry.facts for entry in self.engine.state.uplinks.values()]
-        self._read_facts()
+        self._refresh()
         if [entry.facts for entry in self.engine.state.uplinks.values()] == before:
             return False
         if self.engine.state.pending:  # a plan among a hub's thousand decisions is soon stale
@@ -344,9 +361,9 @@ class Box:
 
     async def _keep_in_force(self) -> None:
         """Reconcile whenever there is reason to, and now and then without one."""
-        await (
-            self._settled.wait()
-        )  # what is adopted and known first, so that a restart does nothing
+        # What is adopted and known first, so that a restart does nothing.
+        await self._settled.wait()
+        await self._is_read.wait()
         retry_s = RETRY_FIRST_S
         while True:
             wait_s = AUDIT_S

@@ -21,9 +21,8 @@ from appliance.config.intent import Intent
 from appliance.contract.codec import decode
 from appliance.contract.ids import PathId, Plane, SiteName, Slot
 from appliance.contract.status import Change, WarningStatus
-from appliance.kernel.facts import DeviceFacts
+from appliance.kernel.facts import DeviceFacts, UnsteadyError
 from appliance.kernel.monitor import AddressesChanged, LinkChanged, Notice
-from appliance.kernel.netlink import InterruptedDumpError
 from appliance.plan.compile import compile_plan
 from appliance.plan.plan import Key, Kind, Link, Observed, Op, Plan, Route
 from appliance.probing.paths import Measured
@@ -305,7 +304,7 @@ class Notices:
         self.reads += 1
         if self.interruptions:
             self.interruptions -= 1
-            raise InterruptedDumpError
+            raise UnsteadyError
         return {device.name: device for device in (LAN, UPLINK)}
 
 
@@ -336,6 +335,28 @@ async def test_what_is_taken_from_a_lan_is_put_back_as_soon_as_it_is_told(
         kernel.links["lan0"] = Link(is_up=False)
         notices.told.put_nowait((LinkChanged("lan0", True, False, False, 1500, LAN.ifindex),))
         await until(lambda: kernel.links["lan0"].is_up)
+
+
+async def test_devices_that_change_while_they_are_read_are_read_again(
+    with_a_lan: tuple[Life, Notices], caplog: pytest.LogCaptureFixture
+) -> None:
+    lived, notices = with_a_lan
+    notices.interruptions = 2  # at the start already
+    async with running(lived) as task:
+        assert notices.reads > 2
+        assert caplog.text.count("devices are read again") == 2
+        notices.interruptions = 2
+        notices.told.put_nowait((AddressesChanged(UPLINK.ifindex),))
+        await until(lambda: not notices.interruptions)
+        reads = notices.reads
+        await until(lambda: notices.reads > reads)  # and that was told
+        assert not task.done()
+        assert caplog.text.count("devices are read again") == 4
+        await until(lambda: lived._box._reread is None)
+        notices.interruptions = 1
+        notices.told.put_nowait((AddressesChanged(UPLINK.ifindex),))
+        await until(lambda: not notices.interruptions)
+    task.result()  # what was to be read again is not, after the end
 
 
 async def test_a_candidate_is_planned_with_its_own_devices(
