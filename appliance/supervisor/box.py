@@ -48,6 +48,7 @@ from appliance.services.uplinks import Link, LinkAddress, Uplinks
 from appliance.stamp.reflector import Counters, Source
 from appliance.supervisor.drops import Drops
 from appliance.supervisor.engine import Engine
+from appliance.supervisor.overlaps import Overlaps
 from appliance.supervisor.reconciler import NotInForceError, Reconciler
 from appliance.supervisor.tunnels import Tunnels
 from appliance.supervisor.warnings import Warnings
@@ -112,6 +113,7 @@ class Box:
         self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
         self._present: frozenset[str] = frozenset()  # devices of any kind
         self.warnings = Warnings()
+        self._overlaps = Overlaps(self.warnings)
         self._group: asyncio.TaskGroup | None = None
         self._asking: list[asyncio.Task[None]] = []
         self._monitor = monitor
@@ -319,6 +321,8 @@ class Box:
             [LinkAddress(d.ifindex, a) for d in devices.values() for a in d.addresses],
         )
         self.lans_are(frozenset(devices))
+        addresses = {name: device.addresses for name, device in devices.items()}
+        self._overlaps.follow(self.settings.intent, addresses)
         self._is_read.set()
 
     def _refresh(self) -> None:

@@ -8,7 +8,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_interface
 from pathlib import Path
 from socket import if_nametoindex
 from typing import Any
@@ -284,6 +284,21 @@ async def test_a_lan_whose_device_is_missing_is_told_until_it_appears(
         write(tmp_path, "198.51.100.0/24")
         await lived.reload()
         assert "lan-missing" not in codes(lived)
+
+
+async def test_a_lease_from_a_network_of_another_site_is_told(
+    tmp_path: Path, kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.links["nowhere1"] = Link(is_up=False)
+    _write_lte(tmp_path)
+    lived = life(tmp_path, kernel)
+    leased = DeviceFacts("nowhere1", True, True, 1500, (ip_interface("192.0.2.9/24"),), 79)
+    monkeypatch.setattr(lived._box._facts, "read", lambda: {leased.name: leased})
+    async with running(lived):
+        assert "lease-overlaps" in codes(lived)
+        write(tmp_path, "198.51.100.0/24")
+        await lived.reload()
+        assert "lease-overlaps" not in codes(lived)
 
 
 LAN = DeviceFacts("lan0", is_up=True, has_carrier=True, mtu=1500, ifindex=77)
