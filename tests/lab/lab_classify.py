@@ -170,7 +170,7 @@ def story_what_is_said_of_a_flow_is_what_the_kernel_does(lab: Lab) -> None:
         # The kernel forgets a connection at once whose first answer is a refusal.
         called.nft(
             "table inet deaf { chain come { type filter hook prerouting priority raw\n"
-            "tcp dport 3000-8000 drop\n} }\n"
+            "tcp dport 3000-8000 drop\n}\n}\n"
         )
     families: tuple[Family, ...] = (4, 6)
     for family in families:
