@@ -67,7 +67,7 @@ def parse_object(octets: bytes, section: str) -> ObjectFile:
         return _parse(octets, section)
     except ObjectError:
         raise
-    except (struct.error, LookupError, ValueError, StopIteration) as error:
+    except (struct.error, LookupError, ValueError, OverflowError, StopIteration) as error:
         msg = f"no BPF object with a section {section}: {error}"
         raise ObjectError(msg) from error
 
