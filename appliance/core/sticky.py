@@ -5,6 +5,7 @@ only for a path of better merit that has been clean for the hold time, and never
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from appliance.core.actions import Cause
@@ -53,12 +54,13 @@ def choose(
     # Nothing that carries the class now is good.
     eligible = [s for s in standings if s.meets and s.is_usable]
     if live:
-        eligible, review_at = _rested([s for s in eligible if s.is_up], now, review_at)
+        up = [s for s in eligible if s.is_up]
+        eligible, review_at = _ripe(up, _rested_at, now, review_at)
         eligible = _apart(eligible, live) or eligible
     elif plan.is_fail_closed and held:
         eligible = [s for s in eligible if s.path.liveness is not Liveness.UNKNOWN]
         if held.cause is None:
-            eligible, review_at = _proven(eligible, now, review_at)
+            eligible, review_at = _ripe(eligible, _proven_at, now, review_at)
     chosen = _pick(plan, eligible)
     if chosen:
         return Choice(chosen, _cause(members, len(carriers), live), review_at)
@@ -98,40 +100,32 @@ def _live(
     return [m for m in live if m.path.liveness is not Liveness.UNKNOWN], math.inf
 
 
-def _rested(
-    standings: list[Standing], now: float, review_at: float
+def _ripe(
+    standings: list[Standing],
+    due_at: Callable[[Standing, float], float],
+    now: float,
+    review_at: float,
 ) -> tuple[list[Standing], float]:
-    """Those that may relieve a violator: measured, and not violating themselves until just now."""
-    rested = []
-    for standing in standings:
-        due = max(standing.verdict.since + REST_S, standing.path.doubt_until)
-        if not standing.path.estimate.answered:
-            due = max(due, now + GLANCE_S)
-        if due <= now:
-            rested.append(standing)
-        else:
-            review_at = min(review_at, due)
-    return rested, review_at
+    """Those that are due by now, and when to look again at the others."""
+    due = [(due_at(standing, now), standing) for standing in standings]
+    later = [at for at, _ in due if at > now]
+    return [standing for at, standing in due if at <= now], min([review_at, *later])
 
 
-def _proven(
-    standings: list[Standing], now: float, review_at: float
-) -> tuple[list[Standing], float]:
-    """Those known to meet, of paths of which nothing is remembered.
+def _rested_at(standing: Standing, now: float) -> float:
+    """When it may relieve a violator: measured, and not violating itself until just now."""
+    due = max(standing.verdict.since + REST_S, standing.path.doubt_until)
+    return due if standing.path.estimate.answered else max(due, now + GLANCE_S)
+
+
+def _proven_at(standing: Standing, now: float) -> float:
+    """When it is known to meet, of a path of which nothing is remembered.
 
     A class that is found discarded may have been so because all of them violate.
     """
-    proven = []
-    for standing in standings:
-        path = standing.path
-        due = path.up_since + REST_S
-        if path.estimate.answered < FIRM_ANSWERS or not all(test.is_calm for test in path.tests):
-            due = max(due, now + GLANCE_S)
-        if due <= now:
-            proven.append(standing)
-        else:
-            review_at = min(review_at, due)
-    return proven, review_at
+    path = standing.path
+    is_firm = path.estimate.answered >= FIRM_ANSWERS and all(test.is_calm for test in path.tests)
+    return max(path.up_since + REST_S, now if is_firm else now + GLANCE_S)
 
 
 def _of_one_tier(members: list[Standing]) -> list[Standing]:
