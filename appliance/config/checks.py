@@ -12,7 +12,7 @@ from appliance.config import schema
 from appliance.config.catalogue import known
 from appliance.config.errors import Finding, Path, pointer_of
 from appliance.config.fields import MAX_SLOT
-from appliance.config.intent import DefaultClass, Network, Protocol
+from appliance.config.intent import WITH_PORTS, DefaultClass, Network, Protocol
 from appliance.config.networks import check_networks
 from appliance.config.rules import rules_of
 from appliance.config.scalars import did_you_mean, render_duration
@@ -21,7 +21,6 @@ from appliance.config.validate import Parts
 
 DEFAULT_CLASS = DefaultClass.DEFAULT.value
 MIN_TARGETS = 3
-_WITH_PORTS = frozenset({Protocol.TCP, Protocol.UDP, Protocol.SCTP})
 # A family of addresses that a protocol is confined to.
 _FAMILY = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
 
@@ -170,7 +169,12 @@ def _named(
         if name not in applications:
             message = f"there is no application `{name}`"
             yield Finding(at, message, did_you_mean(name, applications))
-        elif applications[name].match:
+        elif not applications[name].match:
+            message = f"`{name}` is known by its domains alone, which nothing looks at yet"
+            yield Finding(
+                at, message, "leave it out, or say under `applications` what its ports are"
+            )
+        else:
             alone = match.model_copy(update={"application": [name]})
             if not any(rules_of(alone, "", applications)):
                 hint = "the other conditions exclude it: leave it or them out"
@@ -180,7 +184,7 @@ def _named(
 def _match(path: Path, match: schema.ApplicationMatch) -> Iterator[Finding]:
     sources = match.sources if isinstance(match, schema.Match) else None
     protocols = frozenset(match.protocol or ())
-    if match.ports is not None and not (protocols and protocols <= _WITH_PORTS):
+    if match.ports is not None and not (protocols and protocols.issubset(WITH_PORTS)):
         hint = "add `protocol: tcp`, `udp`, `sctp` or several of them, and no other"
         yield Finding((*path, "ports"), "only tcp, udp and sctp have ports", hint)
     narrowing = match.model_copy(update={"sources": None, "destinations": None})

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from appliance.config.addresses import parse_address
 from appliance.config.errors import Malformed
-from appliance.config.intent import Address, Protocol
+from appliance.config.intent import WITH_PORTS, Address, Protocol
 from appliance.config.scalars import choice_of, parse_dscp, parse_mac, parse_name
 
-WITH_PORTS = frozenset({Protocol.TCP, Protocol.UDP, Protocol.SCTP})
 _FAMILY = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
 _NUMBER = re.compile("[0-9]{1,3}")
 _parse_protocol = choice_of(Protocol)

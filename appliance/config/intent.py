@@ -120,6 +120,9 @@ class Protocol(StrEnum):
     SCTP = "sctp"
 
 
+WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
+
+
 class DefaultClass(StrEnum):
     """The classes of a box whose file names none, in the order of matching."""
 

@@ -6,8 +6,8 @@ lab holds the two equal.
 
 from dataclasses import dataclass, replace
 
-from appliance.config.flow import WITH_PORTS, Flow
-from appliance.config.intent import Address, Intent, Match, Network, TrafficClass, rules
+from appliance.config.flow import Flow
+from appliance.config.intent import WITH_PORTS, Address, Intent, Match, Network, TrafficClass, rules
 from appliance.contract.ids import SiteName
 
 

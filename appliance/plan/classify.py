@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from appliance.config.addressing import CLASS_MARK_MASK, class_mark
-from appliance.config.intent import Intent, Match, Network, Protocol, rules
+from appliance.config.intent import WITH_PORTS, Intent, Match, Network, Protocol, rules
 
 MAX_COMMENT = 127  # octets of a rule's comment that nft takes
 _KEEP = CLASS_MARK_MASK ^ 0xFFFFFFFF
 _NO_LANS: Mapping[str, str] = MappingProxyType({})
-_WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 
 
 def render_classes(intent: Intent) -> Iterator[str]:
@@ -111,7 +110,7 @@ def _origin(match: Match, device_of: Mapping[str, str]) -> Iterator[str]:
 
 
 def _protocol(match: Match) -> Iterator[str]:
-    protocols = match.protocols or (_WITH_PORTS if match.ports else ())
+    protocols = match.protocols or (WITH_PORTS if match.ports else ())
     if protocols:
         yield f"meta l4proto {_set(_L4.get(p, p.value) for p in protocols)}"
     if match.ports:
