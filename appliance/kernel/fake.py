@@ -129,17 +129,17 @@ class FakeKernel:
 
     def roam(self, key: Key, endpoint: tuple[Address, int]) -> None:
         """A peer's authentic packet comes from there."""
-        self._hear(key, endpoint=endpoint, is_heard=True)
+        self.owned[key] = replace(self._peer(key), endpoint=endpoint, is_heard=True)
 
     def silence(self, key: Key) -> None:
         """A peer has not been heard for longer than its last handshake counts."""
-        self._hear(key, is_heard=False)
+        self.owned[key] = replace(self._peer(key), is_heard=False)
 
-    def _hear(self, key: Key, **what: object) -> None:
+    def _peer(self, key: Key) -> WireguardPeer:
         peer = self.owned[key]
         if not isinstance(peer, WireguardPeer):
             raise ValueError(key.kind)
-        self.owned[key] = replace(peer, **what)  # type: ignore[arg-type]
+        return peer
 
     # The kernel's own behaviour.
 

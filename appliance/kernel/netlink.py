@@ -23,11 +23,13 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _ERROR_TEXT = 1  # NLMSGERR_ATTR_MSG
 _BUFFER = 4 << 20
 _READ = 1 << 18
+ANSWER_S = 2
 
 HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _ATTRIBUTE_U32 = struct.Struct("=HHI")
 _INT = struct.Struct("=i")
+_TIME = struct.Struct("@ll")  # struct timeval
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 _TYPE_MASK = 0x3FFF  # without the flags NESTED and NET_BYTEORDER
 NESTED = 0x8000
@@ -101,7 +103,8 @@ class Netlink:
     """A socket for requests. Not for use by two callers at once.
 
     Every method raises OSError when the socket fails; ENOBUFS: answers were lost, so that nobody
-    knows what was done.
+    knows what was done; EAGAIN: no answer came. The kernel works while we send, so an answer that
+    is not there soon never comes, and who waited for it would stand still for good.
     """
 
     def __init__(self, family: int) -> None:
@@ -113,6 +116,7 @@ class Netlink:
             # The forced kind passes net.core.?mem_max and takes CAP_NET_ADMIN; reading does not.
             with contextlib.suppress(PermissionError):
                 self._socket.setsockopt(socket.SOL_SOCKET, name, _BUFFER)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(ANSWER_S, 0))
         for option in (_OPTION_CAP_ACK, _OPTION_EXT_ACK, _OPTION_STRICT):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.bind((0, 0))

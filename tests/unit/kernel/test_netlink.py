@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 
 import pytest
 
@@ -31,6 +32,18 @@ def test_the_answer_to_one_question(netlink):
     (found, fine), (nothing, code) = netlink.ask([question, nobody])
     assert (listing.link(found).name, fine) == ("lo", 0)
     assert (nothing, code) == (b"", errno.ENODEV)
+
+
+def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("appliance.kernel.netlink.ANSWER_S", 1)
+    opened = Netlink(socket.NETLINK_ROUTE)
+    question = message(rt.GETLINK, 0, rt.LINK_HEADER.pack(0, 0, 1, 0, 0))
+    unasked = question[:6] + struct.pack("=H", 0) + question[8:]  # what is no request is ignored
+    with pytest.raises(BlockingIOError):
+        opened.ask([unasked])
+    ((found, _),) = opened.ask([question])
+    assert listing.link(found).name == "lo"
+    opened.close()
 
 
 def test_each_refusal_of_a_batch_is_told_with_its_place(netlink):
