@@ -14,12 +14,11 @@ one; the target's share is 4,000 times both. That is rather too much than too li
 second more packets are sent and read at one waking. Probes that look for the path's MTU count as
 probes.
 
-The cold apply, a story of its own, begins with an empty kernel and ends when the supervisor says
-that the plan is in force. At the end of the other story its fibre dies, first by carrier, then in
-silence (what the hub sends over it is lost, probes and all), under 500 packets a second spread over
-all sites: the time until the last of them is lost counts. A slow pace makes silence harder to
-notice, it is not scaled. Not after the far ends have probed: then the shared core has nothing to
-spare, answers are seconds late, and classes take minutes to come home.
+Each is a story of its own, since a hub that was short of its core once takes minutes to be calm
+again. The cold apply begins with an empty kernel and ends when the supervisor says that the plan is
+in force. In the last story the fibre dies, first by carrier, then in silence (what the hub sends
+over it is lost, probes and all), under 500 packets a second spread over all sites: the time until
+the last of them is lost counts. A slow pace makes silence harder to notice, it is not scaled.
 """
 
 import contextlib
@@ -63,6 +62,19 @@ def story_cold_apply(lab: Lab) -> None:
 
 
 def story(lab: Lab) -> None:
+    _, supervisor, far, _ = settled(lab)
+    probing(lab, supervisor, far)
+    far.stop()
+
+
+def story_uplink_death(lab: Lab) -> None:
+    hub, supervisor, far, progress = settled(lab)
+    deaths(lab, hub, supervisor, far, progress)
+    far.stop()
+
+
+def settled(lab: Lab) -> tuple[Site, Supervisor, FarEnds, "Progress"]:
+    """A hub that is in force, all of whose paths are up and all of whose classes at home."""
     hub, far = thousand_sites(lab)
     supervisor = supervisor_of(hub)
     started_s(lab, supervisor)
@@ -70,11 +82,7 @@ def story(lab: Lab) -> None:
     progress.wait(lambda: far.answered >= 2 * SITES * PLANES, "every path is probed")
     progress.wait(lambda: paths_up(supervisor) == SITES * PLANES, "all paths are up")
     progress.wait(lambda: all_over(supervisor, "1-"), "every class is on the fibre")
-    alone = window(lab, supervisor, far)
-    deaths(lab, hub, supervisor, far)
-    progress.wait(lambda: all_over(supervisor, "1-"), "every class is on the fibre")
-    probing(lab, supervisor, far, alone)
-    far.stop()
+    return hub, supervisor, far, progress
 
 
 class Progress:
@@ -222,8 +230,9 @@ def paths_up(supervisor: Supervisor) -> int:
         return 0  # 4,000 handshakes at once, at both ends, on the one core
 
 
-def probing(lab: Lab, supervisor: Supervisor, far: FarEnds, alone: dict[str, float]) -> None:
-    """CPU and memory. What counts is the window in which all far ends probe too."""
+def probing(lab: Lab, supervisor: Supervisor, far: FarEnds) -> None:
+    """CPU and memory in steady state. What counts is the window in which all far ends probe too."""
+    alone = window(lab, supervisor, far)
     far.probe(is_on=True)
     lab.sleep_virtual(5)
     both = window(lab, supervisor, far)
@@ -277,10 +286,9 @@ def core_idle_s() -> float:
     return int(idle) / os.sysconf("SC_CLK_TCK")
 
 
-def deaths(lab: Lab, hub: Site, supervisor: Supervisor, far: FarEnds) -> None:
+def deaths(lab: Lab, hub: Site, supervisor: Supervisor, far: FarEnds, progress: "Progress") -> None:
     """Lose the fibre twice: by carrier, and in silence."""
     fibre = hub.uplinks["fibre"]
-    progress = Progress(lab, supervisor, far)
     traffic = Traffic(hub.lans["lan0"].hosts[0], [site.host for site in far.sites])
     times = {}
     fibre.up.prepare()

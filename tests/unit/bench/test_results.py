@@ -117,8 +117,9 @@ def test_percentiles_are_samples() -> None:
 
 
 def test_a_number_is_measured_by_the_story_that_is_named_after_it() -> None:
-    hub = ["story_cold_apply", "story"]
+    hub = ["story_cold_apply", "story", "story_uplink_death"]
     assert _story_of("hub_cold_apply_s", "hub", hub) == "story_cold_apply"
     assert _story_of("hub_rss_mib", "hub", hub) == "story"
+    assert _story_of("hub_uplink_death_ms", "hub", hub) == "story_uplink_death"
     brownout = ["story_delay", "story_loss", "story_loss_traffic"]
     assert _story_of("brownout_loss_traffic_p95_s", "brownout", brownout) == brownout[2]
