@@ -29,7 +29,7 @@ SETTLE_S = 0.5  # how long the first decision waits for the facts of all uplinks
 def changed(draft: Draft, event: IntentChanged) -> None:
     """The operator wants something else."""
     intent, layout = event.intent, lay_out(event.intent)
-    known = {peer.site_id: draft.sites.get(peer.name) for peer in draft.intent.peers}
+    known = {peer.site_id: peer.name for peer in draft.intent.peers}
     judge_anew = _judging(draft, layout)
     names = {plan.name for plan in intent.classes}
     sites = {
@@ -51,10 +51,12 @@ def _site(
     draft: Draft,
     layout: Layout,
     peer: Peer,
-    old: SiteState | None,
+    was: SiteName | None,
     names: set[ClassName],
     judge_anew: Callable[[PathState], PathState],
 ) -> SiteState:
+    """A site that was called `was`; None: that is new."""
+    old = draft.sites.get(was) if was is not None else None
     paths = {}
     for plane in layout.shapes[peer.name].planes:
         path = old.paths.get(plane) if old else None
@@ -69,6 +71,8 @@ def _site(
             )
         else:
             path = judge_anew(path)
+            if was != peer.name:  # whoever probes knows paths by name: ask for the pace again
+                path = path._replace(interval_s=0.0)
         paths[plane] = path
     if old is None:
         return SiteState(paths)

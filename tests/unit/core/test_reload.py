@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from appliance.config.intent import Intent, Target, TargetKind
 from appliance.contract.ids import SiteName, Slot
+from appliance.core.actions import SetProbeInterval
 from appliance.core.events import IntentChanged, ProbeOverdue, UplinkProbed
 from tests.unit.core.box import GOOD, LOSSY, SLOW, Box, named
 from tests.unit.core.examples import (
@@ -76,6 +77,8 @@ def test_a_site_with_another_name_is_the_same_site() -> None:
     reload(box, replace(before, peers=(replace(before.peers[0], name=OFFICE),)))
     assert box.carrier(site=OFFICE) == "2-1"
     assert list(box.state.sites) == [OFFICE]
+    paces = {a.path.site: a.interval_s for _, a in box.actions if isinstance(a, SetProbeInterval)}
+    assert paces[OFFICE] == box.state.intent.probing.interval_s  # by its new name, too
     assert not [w for w in box.warnings if "hq" in w]
 
 
