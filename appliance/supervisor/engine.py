@@ -173,14 +173,17 @@ class Engine:
             log.warning("more than the log takes", extra={"see": "branchline history, status"})
 
     def _arm(self) -> None:
+        """Wake up when something is due. Too early does no harm, and is set right then.
+
+        A timer that is due is never put off: a hub's next event is always there before it, and
+        what is pending would wait for as long as probes are answered.
+        """
         at = next_deadline(self.state)
+        if at is None or (self._timer is not None and self._timer.when() <= at):
+            return
         if self._timer is not None:
-            if at is not None and self._timer.when() == at and not self._timer.cancelled():
-                return
             self._timer.cancel()
-            self._timer = None
-        if at is not None:
-            self._timer = self._loop.call_at(at, self._deadline)
+        self._timer = self._loop.call_at(at, self._deadline)
 
     def _deadline(self) -> None:
         self._timer = None

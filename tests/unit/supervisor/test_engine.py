@@ -1,0 +1,54 @@
+"""The engine's timer, on a real loop."""
+
+import asyncio
+
+import pytest
+
+from appliance.contract.ids import Slot
+from appliance.core.decide import initial_state
+from appliance.core.events import AnswerLate, IntentChanged, UplinkChanged
+from appliance.supervisor.engine import Engine
+from tests.unit.core.examples import facts, intent, path, peer
+
+SITES = 100
+
+
+class _Prober:
+    def verify(self, path, alternative) -> None: ...
+    def set_interval(self, path, interval_s) -> None: ...
+
+
+def hub() -> Engine:
+    """A hub both of whose uplinks are attached, with nothing decided yet."""
+    engine = Engine(
+        initial_state(),
+        prober=_Prober(),
+        steer=lambda _ops: None,
+        is_in_force=lambda: True,
+        on_drift=lambda: pytest.fail("nothing drifts"),
+    )
+    engine.handle(IntentChanged(intent(peers=[peer(f"s{n}", n + 2) for n in range(SITES)])))
+    for slot in (Slot(1), Slot(2)):
+        engine.handle(UplinkChanged(facts(slot)))
+    return engine
+
+
+async def test_what_is_pending_is_worked_off_though_events_never_end() -> None:
+    engine = hub()
+    assert len(engine.state.pending) > 0
+    loop, turns = asyncio.get_running_loop(), 0
+
+    def event() -> None:
+        nonlocal turns
+        turns += 1
+        engine.handle(AnswerLate(path("s1", 1, 1), 0.01))
+        if engine.state.pending and turns < 20 * SITES:
+            loop.call_soon(event)  # ahead of every timer of the next turn
+
+    loop.call_soon(event)
+    async with asyncio.timeout(10):
+        while engine.state.pending and turns < 20 * SITES:  # noqa: ASYNC110 - each turn counts
+            await asyncio.sleep(0)
+    engine.close()
+    assert not engine.state.pending, f"nothing was decided in {turns} turns"
+    assert turns > 3, "there was an event in each turn"
