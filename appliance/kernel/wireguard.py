@@ -79,14 +79,30 @@ class WireguardNetlink:
         self._netlink.close()
 
     def apply(self, ops: Sequence[Op]) -> tuple[Op, int, str] | None:
-        """Carry out operations on devices and peers; the first refused with errno, or None."""
+        """Carry out operations on devices and peers; the first refused with errno, or None.
+
+        A port may be that of another device of ours which is about to leave it: one that is new
+        listens anywhere at first, and all change their ports together. So those are tried again.
+        """
+        while True:
+            taken: list[Op] = []
+            for op, code, detail in self._refused(ops):
+                if code != errno.EADDRINUSE:
+                    return op, code, detail
+                taken.append(op)
+            if not taken:
+                return None
+            if len(taken) == len(ops):
+                return taken[0], errno.EADDRINUSE, _taken(taken[0].item)
+            ops = taken
+
+    def _refused(self, ops: Sequence[Op]) -> Iterator[tuple[Op, int, str]]:
         messages = self._messages(ops)
         while pending := list(islice(messages, _MOST_AT_ONCE)):
             for refusal in self._netlink.send([whole for _, whole in pending]):
                 op = pending[refusal.place][0]
                 if not (isinstance(op, Delete) and refusal.errno == errno.ENODEV):
-                    return op, refusal.errno, refusal.detail
-        return None
+                    yield op, refusal.errno, refusal.detail
 
     def observe(self, device: str) -> Iterator[tuple[Key, Item]]:
         """A device, unless it has no key yet, and its peers."""
@@ -193,6 +209,12 @@ class WireguardNetlink:
                 raise OSError(code, "WireGuard: the kernel does not have it")
             self._family = _U16.unpack(attributes(payload, _GENERIC.size)[_FAMILY_ID])[0]
         return self._family
+
+
+def _taken(item: Item) -> str:
+    if not isinstance(item, Wireguard):
+        return ""
+    return f"UDP port {item.listen_port} is another program's: `ss -ulpn` shows whose"
 
 
 @lru_cache(maxsize=8192)

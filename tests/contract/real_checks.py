@@ -26,7 +26,7 @@ from appliance.plan.compile import compile_plan
 from appliance.plan.counters import received_counter, sent_counter
 from appliance.plan.diff import diff
 from appliance.plan.filter import FILTER_KEY
-from appliance.plan.plan import Add, Change, Filter, Key, Kind, Nexthop, Route
+from appliance.plan.plan import Add, Change, Filter, Key, Kind, Nexthop, Route, Wireguard
 from appliance.plan.text import render_op
 from tests.contract.kernel_contract import branch_plan, converge, is_met
 from tests.contract.shell import PRESHARED, PRIVATE, RealWorld, shell
@@ -61,6 +61,40 @@ async def check_the_written_commands_do_the_same(world: RealWorld) -> None:
     for op in undo:
         shell(render_op(op))
     assert not await world.kernel.observe(())
+
+
+async def check_a_port_that_another_tunnel_leaves_is_taken(world: RealWorld) -> None:
+    """A new device listens anywhere, so also where another one should; and all ports may move."""
+    plan = branch_plan(world)
+    keys = sorted(key for key in plan if key.kind is Kind.WIREGUARD)
+    first, last = (str(key.ident[0]) for key in (keys[0], keys[-1]))
+    tunnel = plan[keys[0]]
+    assert isinstance(tunnel, Wireguard)
+    port = tunnel.listen_port
+    shell(f"ip link add {last} type wireguard && wg set {last} listen-port {port}")
+    shell(f"ip link set {last} up")
+    await converge(world, plan)
+    assert await is_met(world, plan)
+    for base in (ex.BRANCH.listen_port_base + step for step in (1, 16, 0)):
+        moved = compile_plan(
+            replace(ex.BRANCH, listen_port_base=base),
+            ex.BRANCH_FACTS,
+            ex.BRANCH_STEERING,
+            world.public_key,
+        )
+        await converge(world, moved)
+        assert await is_met(world, moved)
+    shell(f"ip link del {first}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("", port))
+        said = ""
+        try:
+            await converge(world, plan)
+        except KernelError as error:
+            said = str(error)
+    assert f"UDP port {port} is another program's" in said
+    await converge(world, plan)
+    assert await is_met(world, plan)
 
 
 async def check_a_firewall_that_does_not_load_changes_nothing(world: RealWorld) -> None:
