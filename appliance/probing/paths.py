@@ -13,38 +13,26 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from appliance import clock
-from appliance.contract.ids import PathId, Plane, Slot
+from appliance.contract.ids import PathId, Slot
 from appliance.core.events import (
     AnswerLate,
     AnswerReturned,
     Event,
     FarEndReported,
     LoopStalled,
-    PathMtuChanged,
     PathsSampled,
     ProbeOverdue,
-    TrafficSampled,
 )
+from appliance.probing.side import SIDE_SSID, SideSession, plane_of_ssid, ssid_of
 from appliance.probing.sockets import BATCH, Outgoing, ProbeSocket
 from appliance.stamp.errors import StampError
 from appliance.stamp.packet import Octets
-from appliance.stamp.pmtu import PathMtu, Phase
 from appliance.stamp.sample import Sample
-from appliance.stamp.sender import Answer, SessionSender
-from appliance.stamp.tlv import (
-    COUNT_MODULUS,
-    Type,
-    decode_direct_measurement,
-    decode_path_report,
-    encode_direct_measurement,
-    encode_path_report,
-    find,
-    is_refused,
-)
+from appliance.stamp.sender import SessionSender
+from appliance.stamp.tlv import Type, decode_path_report, encode_path_report, find
 
 MS = 1_000_000
 SLACK_NS = MS  # what is due this soon is done now: one wake-up instead of two
@@ -58,8 +46,6 @@ RETURNED = 5  # answers in a row after which a path is not failing any more
 FIRST_SAMPLE_NS = 200 * MS  # what a path is like is told so soon after its first probe
 TRAFFIC_NS = 200 * MS  # how often real traffic is compared on a path, ...
 TRAFFIC_PROBES = 20  # ... and with which probe at the latest, so that a doubt is soon settled
-SIDE_SSID = 0x100  # added to a path's SSID for its side session
-HEADERS = 48  # IPv6 and UDP: what a packet has beyond its STAMP part
 TICK_NS = 10 * MS
 SPREAD_NS = 100 * MS  # paces this slow are spread over their interval in ticks
 GOLDEN = 0.6180339887  # spreads any number of paths evenly
@@ -74,16 +60,6 @@ IDLE_NS = 1_000 * MS  # when there is nothing to wait for
 
 Emit = Callable[[Event], None]
 CountSent = Callable[[PathId], int | None]
-
-
-def ssid_of(plane: Plane) -> int:
-    """The SSID of a path's session: its plane, so that a far end can tell the paths apart."""
-    return plane.local * 16 + plane.remote
-
-
-def plane_of_ssid(ssid: int) -> Plane:
-    """The plane, as the sender of the session sees it."""
-    return Plane(Slot(ssid // 16 % 16), Slot(ssid % 16))
 
 
 def _ssid_at(key: bytes | None) -> int:
@@ -108,18 +84,13 @@ class Measured:
 
 @dataclass(slots=True, eq=False)
 class _Path:
-    """One STAMP session, its pace, and the search for its MTU.
-
-    What is padded or has TLVs goes by a side session, whose loss says nothing of the path: it may
-    be too large, or the far end too busy for questions, which answers plain probes all the same.
-    """
+    """One STAMP session, its pace, and what is asked beside it."""
 
     path: PathId
     destination: bytes
     pktinfo: bytes
     session: SessionSender
-    side: SessionSender
-    mtu: PathMtu
+    side: SideSession
     interval_ns: int
     first_ns: int  # no probe before
     due_ns: int
@@ -128,19 +99,8 @@ class _Path:
     phase: float  # 0..1, its place among the paths of a slow pace
     watch_ns: int | None = None  # its entry among the deadlines; an entry of another time is stale
     has_answered: bool = False
-    told_mtu: int | None = None
     is_late: bool = False  # AnswerLate was told since the last answer
     is_failing: bool = False  # a probe was overdue, and few were answered since
-    compared: "_Compared | None" = None
-    padded_sizes: dict[int, int] = field(default_factory=dict)  # by sequence number
-
-
-class _Compared(NamedTuple):
-    """Real packets of a path as counted at both ends, and the largest shortfall so far."""
-
-    sent: int
-    received: int
-    shortfall: int
 
 
 class PathProber:
@@ -254,7 +214,8 @@ class PathProber:
         other = self._paths.get(alternative) if alternative is not None else None
         if other is not None and other.path.site == path.site:
             self._probe(other)
-            self._ask(other, encode_path_report([entry.session.ssid]))
+            question = encode_path_report([entry.session.ssid])
+            self._side(other, other.side.ask(self._now(), question))
         self._flush()
         self._arm()
 
@@ -301,15 +262,13 @@ class PathProber:
     # -- sending -------------------------------------------------------------------------------
 
     def _open(self, path: PathId, wanted: Measured, now: int) -> _Path:
-        ssid = ssid_of(path.plane)
         first_ns = now + (COURTESY_NS if wanted.is_second else 0)
         entry = _Path(
             path,
             wanted.destination,
             wanted.pktinfo,
-            SessionSender(ssid, key=self._key),
-            SessionSender(ssid + SIDE_SSID, key=self._key),
-            PathMtu(wanted.mtu, first_ns),
+            SessionSender(ssid_of(path.plane), key=self._key),
+            SideSession(path, self._key, wanted.mtu, first_ns),
             self._intervals.get(path, IDLE_NS),
             first_ns=first_ns,
             due_ns=first_ns,
@@ -390,36 +349,24 @@ class PathProber:
         self._socket.send(self._outgoing)
         self._outgoing.clear()
 
-    def _ask(self, entry: _Path, tlvs: bytes) -> None:
-        """Ask something of the far end, beside the measurement."""
-        packet = entry.side.probe(self._now(), tlvs=tlvs)
-        self._outgoing.append((packet, entry.destination, entry.pktinfo))
+    def _side(self, entry: _Path, packet: bytes | None) -> None:
+        """Send a question, beside the measurement."""
+        if packet is not None:
+            self._outgoing.append((packet, entry.destination, entry.pktinfo))
 
     def _compare(self, entry: _Path, now: int) -> None:
-        """Have real traffic compared on a path that has any which was not compared yet.
-
-        Packets stay in order within a path, so the far end's count when the question arrives is of
-        what was sent before it (Direct Measurement, RFC 8972 section 4.5).
-        """
+        """Have real traffic compared on a path that has any which was not compared yet."""
         if self._count_sent is None or entry.interval_ns > TRAFFIC_NS:
             return  # a hub's thousands of slow paths: reading counters would cost too much
         entry.traffic_due_ns = now + min(TRAFFIC_NS, TRAFFIC_PROBES * entry.interval_ns)
-        sent = self._count_sent(entry.path)
-        if sent is None:
-            entry.compared = None
-        elif entry.compared is None or sent % COUNT_MODULUS != entry.compared.sent:
-            self._ask(entry, encode_direct_measurement(sent))
+        self._side(entry, entry.side.ask_traffic(self._now(), self._count_sent(entry.path)))
 
     def _search_mtu(self, entry: _Path, now: int) -> None:
-        if entry.is_failing or now < entry.mtu.next_deadline_ns():
+        search = entry.side.mtu
+        if entry.is_failing or now < search.next_deadline_ns():
             return  # a path that does not answer small probes says nothing about sizes
-        if entry.mtu.is_confirmed and entry.session.next_sequence % CONFIRM_PROBES:
-            return
-        size = entry.mtu.next_probe(now)
-        if size is not None:
-            entry.padded_sizes[entry.side.next_sequence] = size
-            packet = entry.side.probe(now, pad_to=size - HEADERS)
-            self._outgoing.append((packet, entry.destination, entry.pktinfo))
+        if not (search.is_confirmed and entry.session.next_sequence % CONFIRM_PROBES):
+            self._side(entry, entry.side.ask_size(now))
 
     def _close_sample(self, entry: _Path, now: int) -> None:
         sample = entry.session.take_sample(now)
@@ -446,9 +393,7 @@ class PathProber:
     def _receive(self, entry: _Path, ssid: int, octets: bytes, received: int) -> None:
         try:
             if ssid >= SIDE_SSID:
-                answer = entry.side.receive(octets, received)
-                self._found_mtu(entry, answer.sequence, received)
-                self._read_tlvs(entry, answer)
+                self._receive_side(entry, octets, received)
                 return
             answer = entry.session.receive(octets, received)
         except StampError:
@@ -473,19 +418,13 @@ class PathProber:
             entry.sample_due_ns = 0  # what it is like now is told with the next probe
         self._emit(AnswerReturned(entry.path, session.answers_in_row))
 
-    def _read_tlvs(self, entry: _Path, answer: Answer) -> None:
-        try:
-            report = find(answer.tlvs, Type.PATH_REPORT)
-            if report is not None:
-                self._read_report(entry, report)
-            measurement = find(answer.tlvs, Type.DIRECT_MEASUREMENT)
-            if measurement is not None:
-                counts = decode_direct_measurement(measurement)
-                self._compare_traffic(entry, counts.sent, counts.received)
-            elif is_refused(answer.tlvs, Type.DIRECT_MEASUREMENT):
-                entry.compared = None  # what is missing there is nobody's fault on the way
-        except StampError:
-            return
+    def _receive_side(self, entry: _Path, octets: bytes, received: int) -> None:
+        tlvs, told = entry.side.receive(octets, received)
+        for event in told:
+            self._emit(event)
+        report = find(tlvs, Type.PATH_REPORT)
+        if report is not None:
+            self._read_report(entry, report)
 
     def _read_report(self, entry: _Path, value: Octets) -> None:
         for report in decode_path_report(value):
@@ -495,31 +434,6 @@ class PathProber:
                 arrived = other.session.arrived(report)
                 self._emit(FarEndReported(other.path, other.session.unanswered, arrived))
 
-    def _compare_traffic(self, entry: _Path, sent: int, received: int) -> None:
-        """Count what of our real packets did not arrive since the comparison before.
-
-        The far end reads its counter a moment after the probe arrived, so some packets that were
-        sent later may be in it: what seems to be missing is never more than what is. The largest
-        shortfall so far is therefore the best account of all losses, and only its growth is news.
-        """
-        shortfall = sent - received
-        before = entry.compared
-        is_new = before is None or sent < before.sent or received < before.received
-        if before is None or is_new:  # a counter of one end started anew
-            entry.compared = _Compared(sent, received, shortfall)
-            return
-        lost = max(0, shortfall - before.shortfall)
-        entry.compared = _Compared(sent, received, before.shortfall + lost)
-        if sent > before.sent:
-            count = sent - before.sent
-            self._emit(TrafficSampled(entry.path, count, min(lost, count)))
-
-    def _found_mtu(self, entry: _Path, sequence: int, now: int) -> None:
-        size = entry.padded_sizes.pop(sequence, None)
-        if size is not None:
-            entry.mtu.answered(size, now)
-            self._tell_mtu(entry)
-
     # -- deadlines -----------------------------------------------------------------------------
 
     def _watch(self, entry: _Path) -> None:
@@ -527,9 +441,9 @@ class PathProber:
         deadline = None if entry.is_late else entry.session.next_late_ns()
         if deadline is None:
             deadline = entry.session.next_deadline_ns()
-        if entry.padded_sizes:
-            padded = entry.side.next_deadline_ns()
-            deadline = min((d for d in (deadline, padded) if d is not None), default=None)
+        padded = entry.side.next_deadline_ns()
+        if padded is not None and (deadline is None or padded < deadline):
+            deadline = padded
         if deadline is not None:
             deadline += -deadline % MS  # on a grid: one wake-up for paths of one delay
             self._tie += 1
@@ -550,7 +464,7 @@ class PathProber:
                     self._is_behind = True
                     return
                 has_drained = True
-            if not (entry.session.is_awaiting or entry.padded_sizes):
+            if not (entry.session.is_awaiting or entry.side.padded_sizes):
                 entry.watch_ns = None  # all is well: of a slow pace, that is nearly always so
                 continue
             self._judge(entry, now, self._stalled_ns)
@@ -571,27 +485,18 @@ class PathProber:
                     (now - answered_ns) / 1e9 if answered_ns else math.inf,
                 )
             )
-        if entry.padded_sizes:
-            for sequence, _ in entry.side.handle_timer(now, stalled_ns):
-                self._missed_mtu(entry, sequence, now)
+        self._judge_sizes(entry, now, stalled_ns)
         if not entry.is_late:
             late_ns = session.next_late_ns()
             if late_ns is not None and now >= late_ns:
                 entry.is_late = True
                 self._emit(AnswerLate(entry.path, (now - late_ns) / 1e9))
 
-    def _missed_mtu(self, entry: _Path, sequence: int, now: int) -> None:
-        size = entry.padded_sizes.pop(sequence, None)
-        if size is not None and not entry.is_failing:
-            entry.mtu.lost(size, now)
-            self._tell_mtu(entry)
+    def _judge_sizes(self, entry: _Path, now: int, stalled_ns: int) -> None:
+        side = entry.side
+        awaited = len(side.padded_sizes)
+        for event in side.handle_timer(now, stalled_ns, is_alive=not entry.is_failing):
+            self._emit(event)
+        if len(side.padded_sizes) < awaited and not entry.is_failing:
             # What is in doubt is not left to the path's own pace.
-            self._push(entry.mtu.next_deadline_ns(), entry, keeps_pace=False)
-
-    def _tell_mtu(self, entry: _Path) -> None:
-        """Tell a size when it is new, and the first one in any case: an adopted one may be old."""
-        search = entry.mtu
-        is_guess = search.phase is Phase.SEARCHING and search.mtu == search.ceiling
-        if search.mtu != entry.told_mtu and not (entry.told_mtu is None and is_guess):
-            entry.told_mtu = entry.mtu.mtu
-            self._emit(PathMtuChanged(entry.path, entry.mtu.mtu))
+            self._push(side.mtu.next_deadline_ns(), entry, keeps_pace=False)

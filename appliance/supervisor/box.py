@@ -41,8 +41,9 @@ from appliance.plan.compile import compile_plan
 from appliance.plan.counters import received_counter, sent_counter
 from appliance.plan.plan import Plan
 from appliance.probing.health import UplinkHealth
-from appliance.probing.paths import PathProber, plane_of_ssid
+from appliance.probing.paths import PathProber
 from appliance.probing.reflect import Reflection, site_of
+from appliance.probing.side import plane_of_ssid
 from appliance.probing.sockets import ProbeSocket
 from appliance.services.uplinks import Link, LinkAddress, Uplinks
 from appliance.stamp.reflector import Counters, Source

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from ipaddress import IPv6Address
 from socket import if_nametoindex
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,9 +26,11 @@ from appliance.core.events import (
 )
 from appliance.probing.paths import Measured, PathProber, _Path
 from appliance.probing.reflect import Reflection
+from appliance.probing.side import SideSession
 from appliance.probing.sockets import BATCH, Packet, ProbeSocket, endpoint, pktinfo
 from appliance.stamp.sample import Sample
 from appliance.stamp.sender import SessionSender
+from appliance.stamp.tlv import DIRECT_MEASUREMENT
 
 PATIENCE_S = 20.0
 HQ = SiteName("hq")
@@ -159,10 +160,10 @@ async def test_a_slow_path_confirms_its_mtu_with_every_fifth_probe(bench: Bench)
     entry = bench.prober._paths[PathId(HQ, ONE)]
     sizes = []
     for n in range(10):  # each so late that a confirmation is due
-        entry.padded_sizes.clear()
+        entry.side.padded_sizes.clear()
         entry.session.probe(bench.prober._now())
         bench.prober._search_mtu(entry, bench.prober._now() + (n + 1) * 60_000_000_000)
-        sizes += entry.padded_sizes.values()
+        sizes += entry.side.padded_sizes.values()
     assert sizes == [1420, 1420]
 
 
@@ -180,7 +181,7 @@ async def test_a_slow_path_whose_mtu_dropped_is_not_left_to_its_pace(
     entry = bench.prober._paths[PathId(HQ, ONE)]
     monkeypatch.setattr("appliance.probing.paths.CONFIRM_PROBES", 1)
     bench.prober.set_interval(PathId(HQ, ONE), 10)  # left to it, it would take 20 s and more
-    entry.mtu._due_ns = 0
+    entry.side.mtu._due_ns = 0
     bench.prober._search_mtu(entry, bench.prober._now())
     bench.prober._flush()
     bench.prober._watch(entry)
@@ -190,7 +191,7 @@ async def test_a_slow_path_whose_mtu_dropped_is_not_left_to_its_pace(
 
 async def test_real_traffic_is_compared_between_both_ends(bench: Bench) -> None:
     bench.own_count, bench.far_counts = 1000, (1000, 0)
-    await bench.until(lambda: bench.prober._paths[PathId(HQ, ONE)].compared is not None)
+    await bench.until(lambda: bench.prober._paths[PathId(HQ, ONE)].side.compared is not None)
     bench.own_count, bench.far_counts = 1200, (1190, 0)
     await bench.until(lambda: bool(bench.of(TrafficSampled)))
     assert sum(e.lost for e in bench.of(TrafficSampled)) == 10
@@ -201,35 +202,28 @@ async def test_an_idle_path_is_not_asked_about_again(bench: Bench, count: int) -
     """Counters of the kernel go on where those of a Direct Measurement begin anew."""
     entry = bench.prober._paths[PathId(HQ, ONE)]
     bench.own_count, bench.far_counts = count, (count % (1 << 32), 0)
-    await bench.until(lambda: entry.compared is not None)
-    asked: list[bytes] = []
-    bench.prober._ask = lambda _entry, tlvs: asked.append(tlvs)  # type: ignore[method-assign]
-    bench.prober._compare(entry, bench.prober._now())
-    assert asked == []
-    bench.own_count = count + 1
-    bench.prober._compare(entry, bench.prober._now())
-    assert len(asked) == 1
+    await bench.until(lambda: entry.side.compared is not None)
+    assert entry.side.ask_traffic(bench.prober._now(), count) is None
+    assert entry.side.ask_traffic(bench.prober._now(), count + 1) is not None
 
 
 async def test_what_an_end_dropped_itself_is_no_loss(bench: Bench) -> None:
     entry = bench.prober._paths[PathId(HQ, ONE)]
     bench.own_count, bench.far_counts = 1000, (1000, 0)
-    await bench.until(lambda: entry.compared is not None)
+    await bench.until(lambda: entry.side.compared is not None)
     for own, far in ((None, (1000, 0)), (1200, None)):  # one of them cannot tell
         bench.own_count, bench.far_counts = own, far
-        await bench.until(lambda: entry.compared is None)
+        await bench.until(lambda: entry.side.compared is None)
         bench.own_count, bench.far_counts = 1300, (1100, 0)
-        await bench.until(lambda: entry.compared is not None)
+        await bench.until(lambda: entry.side.compared is not None)
     assert not [e for e in bench.of(TrafficSampled) if e.lost]
 
 
 def test_packets_counted_early_at_the_far_end_are_no_later_loss() -> None:
+    side = SideSession(PathId(HQ, ONE), None, 1420, 0)
     told: list[Event] = []
-    prober = PathProber.__new__(PathProber)
-    prober._emit = told.append
-    path = SimpleNamespace(path=PathId(HQ, ONE), compared=None)
     for sent, received in ((0, 0), (40, 42), (80, 80), (120, 121), (160, 157), (200, 199)):
-        prober._compare_traffic(path, sent, received)  # type: ignore[arg-type]
+        told += side._compare(DIRECT_MEASUREMENT.pack(sent, received, 0))
     assert [e.lost for e in told if isinstance(e, TrafficSampled)] == [0, 0, 0, 3, 0]
 
 
