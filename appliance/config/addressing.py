@@ -68,6 +68,11 @@ def listen_port(base: int, plane: Plane) -> int:
     return base + 16 * plane.local + plane.remote
 
 
+def listen_ports(base: int) -> range:
+    """All ports on which tunnels may listen: those of the planes 1-1 to 15-15."""
+    return range(base + 17, base + 256)
+
+
 def uplink_mark(slot: Slot) -> int:
     """Firewall mark of an encrypted packet that must leave by this uplink."""
     return slot << 24

@@ -9,6 +9,7 @@ from itertools import chain
 from operator import attrgetter
 
 from appliance.config import schema
+from appliance.config.addressing import listen_ports
 from appliance.config.catalogue import known
 from appliance.config.errors import Finding, Path, pointer_of
 from appliance.config.fields import MAX_SLOT
@@ -268,7 +269,7 @@ def _probing(parts: Parts) -> Iterator[Finding]:
             hint = f"at least {render_duration(probing.interval)}"
             yield Finding(("probing", key), message, hint)
     if wireguard is not None and parts.is_whole("wireguard"):
-        base = wireguard.listen_port_base
-        if base < probing.port <= base + 255:
-            message = f"the tunnels listen on {base + 17} to {base + 255}"
+        ports = listen_ports(wireguard.listen_port_base)
+        if probing.port in ports:
+            message = f"the tunnels listen on {ports[0]} to {ports[-1]}"
             yield Finding(("probing", "port"), message, "choose a port outside of these")

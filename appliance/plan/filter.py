@@ -10,6 +10,7 @@ from hashlib import sha256
 from appliance.config.addressing import (
     NFT_TABLE,
     listen_port,
+    listen_ports,
     management_address,
     plane_device,
     probe_address,
@@ -171,7 +172,7 @@ def _translations(base: int) -> Iterator[tuple[str, str]]:
     What comes back to a tunnel's port is ours, whoever sent it. Left to itself, conntrack keeps a
     source port, and when that is taken chooses any from 1024 on. Lower ones stay low.
     """
-    first, last = base + 17, base + 255  # of planes 1-1 and 15-15
+    first, last = listen_ports(base)[0], listen_ports(base)[-1]
     below, above = (1024, first - 1), (last + 1, 65535)
     if first - 1024 > 65535 - last:
         sides = ((1024, last), below), (above, above)

@@ -7,10 +7,10 @@ of them (docs/adr/0007-one-socket-for-all-planes.md).
 """
 
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from ipaddress import IPv6Address
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from appliance import clock
 from appliance.kernel import bpf
@@ -96,6 +96,18 @@ class ProbeSocket:
             raise
         self._incoming = Buffers(BATCH, _LARGEST, _ENDPOINT.size, _CONTROL.size)
         self._outgoing = Buffers(BATCH, _LARGEST, _ENDPOINT.size, _PKTINFO.size)
+
+    @classmethod
+    def outside(cls, ports: Container[int]) -> Self:
+        """A socket at any free port but these. Raises OSError."""
+        rejected: list[Self] = []  # kept for so long, or we would be given them again
+        try:
+            while (found := cls()).port in ports:
+                rejected.append(found)
+        finally:
+            for each in rejected:
+                each.close()
+        return found
 
     def _set_options(self) -> None:
         own = self._socket

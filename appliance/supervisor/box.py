@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from appliance import clock
-from appliance.config.addressing import mirrored
+from appliance.config.addressing import listen_ports, mirrored
 from appliance.config.intent import Intent
 from appliance.contract.ids import PathId, Slot
 from appliance.core.actions import Action
@@ -86,7 +86,7 @@ class Box:
         epoch_ns = clock.wall_ns() - clock.monotonic_ns()
         self.prober = PathProber(
             self._happened,
-            socket=ProbeSocket(),
+            socket=ProbeSocket.outside(listen_ports(settings.intent.listen_port_base)),
             epoch_ns=epoch_ns,
             key=settings.probe_key,
             count_sent=self._count_sent,

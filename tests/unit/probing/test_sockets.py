@@ -46,6 +46,20 @@ def read(sock: ProbeSocket, count: int) -> list[Packet]:
     return found
 
 
+class Odd:
+    """Every other port."""
+
+    def __contains__(self, port: object) -> bool:
+        return isinstance(port, int) and port % 2 == 1
+
+
+def test_a_socket_keeps_away_from_ports_that_others_need() -> None:
+    found = [ProbeSocket.outside(Odd()) for _ in range(16)]
+    assert not [sock for sock in found if sock.port in Odd()]
+    for sock in found:
+        sock.close()
+
+
 def test_packets_come_in_order_with_what_the_kernel_says_of_them(
     near: ProbeSocket, far: ProbeSocket
 ) -> None:
