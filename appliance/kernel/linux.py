@@ -8,6 +8,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import closing
 from itertools import groupby
 
 from appliance.kernel import listing, tc
@@ -80,8 +81,7 @@ class LinuxKernel:
                     await tc.apply(batch)
                     continue
                 if kind is Kind.FILTER:
-                    for op in batch:
-                        await self._nftables.apply(op)
+                    await self._load(batch)
                     continue
                 for start in range(0, len(batch), _SLICE):
                     self._apply(kind, batch[start : start + _SLICE])
@@ -115,6 +115,13 @@ class LinuxKernel:
         return None if code else listing.drops(payload)
 
     # Applying
+
+    async def _load(self, batch: list[Op]) -> None:
+        for op in batch:
+            try:
+                await self._nftables.apply(op)
+            except OSError as error:
+                raise _failed(op, error) from error
 
     def _apply(self, kind: Kind, batch: list[Op]) -> None:
         if kind in _SYSCTLS:
@@ -209,9 +216,10 @@ class LinuxKernel:
         for attempt in range(_DUMP_TRIES):
             try:
                 parts: list[bytes] = []
-                for part in self._netlink.dump(kind, request):
-                    parts += part
-                    await asyncio.sleep(0)
+                with closing(self._netlink.dump(kind, request)) as dump:
+                    for part in dump:
+                        parts += part
+                        await asyncio.sleep(0)
             except InterruptedDumpError:
                 if attempt == _DUMP_TRIES - 1:
                     raise

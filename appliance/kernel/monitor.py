@@ -25,6 +25,7 @@ _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
 _GROUPS = (1, 5, 7, 8, 9, 11, 19, 32)
 _BUFFER = 8 << 20
 _READ = 1 << 16
+_MOST_AT_ONCE = 64  # datagrams
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +80,18 @@ class Monitor:
         self._socket.close()
 
     async def read(self) -> tuple[Notice, ...]:
-        """Wait for notices and return all that are there, each once, in order."""
+        """Wait for notices and return those that are there, each once, in order.
+
+        Not all at once: somebody may add a hundred thousand routes, and others have their turn.
+        """
         found: dict[Notice, None] = {}
         while not found:
-            data: bytes | None = await self._wait()
-            while data is not None:
+            await asyncio.sleep(0)
+            _add(await self._wait(), found)
+            for _ in range(_MOST_AT_ONCE):
+                if (data := self._read_now()) is None:
+                    break
                 _add(data, found)
-                data = self._read_now()
         return tuple(found)
 
     async def _wait(self) -> bytes:

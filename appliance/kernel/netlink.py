@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
@@ -23,6 +23,7 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _ERROR_TEXT = 1  # NLMSGERR_ATTR_MSG
 _BUFFER = 4 << 20
 _READ = 1 << 18
+_LARGEST = 0xFFFFFFFF  # sequence number
 ANSWER_S = 2
 
 HEADER = struct.Struct("=IHHII")
@@ -138,8 +139,8 @@ class Netlink:
         """
         if not batch:
             return ()
-        first = self._sequence + 1
-        last = self._sequence = self._sequence + len(batch)
+        first = self._numbers(len(batch))
+        last = first + len(batch) - 1
         whole = bytearray().join(batch)
         offset = 0
         for sequence, each in enumerate(batch, first):
@@ -162,8 +163,7 @@ class Netlink:
     def ask(self, batch: Sequence[bytes]) -> list[tuple[bytes, int]]:
         """The answer to each of several requests for one object: (payload, 0) or (b"", errno)."""
         answers: list[tuple[bytes, int]] = []
-        first = self._sequence + 1
-        self._sequence += len(batch)
+        first = self._numbers(len(batch))
         whole = b"".join(
             each[:8] + struct.pack("=I", sequence) + each[12:]
             for sequence, each in enumerate(batch, first)
@@ -179,33 +179,52 @@ class Netlink:
                     answers.append((payload, 0))
         return answers
 
-    def dump(self, kind: int, payload: bytes) -> Iterator[list[bytes]]:
+    def dump(self, kind: int, payload: bytes) -> Generator[list[bytes]]:
         """Payloads of all objects, a list for each read, so that a caller can pause between.
 
         Raises InterruptedDumpError when the kernel says that the listing is not of one moment.
         """
-        self._sequence += 1
-        self._socket.send(
-            HEADER.pack(16 + len(payload), kind, REQUEST | DUMP, self._sequence, 0) + payload
-        )
+        number = self._numbers(1)
+        self._socket.send(HEADER.pack(16 + len(payload), kind, REQUEST | DUMP, number, 0) + payload)
         is_done = is_interrupted = False
-        while not is_done:
-            found: list[bytes] = []
-            for each, flags, sequence, body in messages(self._socket.recv(_READ)):
-                if sequence != self._sequence:
-                    continue
-                is_interrupted |= bool(flags & _DUMP_INTERRUPTED)
-                if each in (_DONE, _ERROR):
-                    is_done = True
-                    code = _INT.unpack_from(body)[0] if len(body) >= 4 else 0
-                    if code:
-                        raise OSError(-code, os.strerror(-code))
-                else:
-                    found.append(body)
-            if found:
-                yield found
+        try:
+            while not is_done:
+                found: list[bytes] = []
+                for each, flags, sequence, body in messages(self._socket.recv(_READ)):
+                    if sequence != number:
+                        continue
+                    is_interrupted |= bool(flags & _DUMP_INTERRUPTED)
+                    if each in (_DONE, _ERROR):
+                        is_done = True
+                        code = _INT.unpack_from(body)[0] if len(body) >= 4 else 0
+                        if code:
+                            raise OSError(-code, os.strerror(-code))
+                    else:
+                        found.append(body)
+                if found:
+                    yield found
+        finally:
+            if not is_done:
+                self._finish(number)
         if is_interrupted:
             raise InterruptedDumpError
+
+    def _finish(self, number: int) -> None:
+        """Read what is left of a dump that was given up: until then there can be no other."""
+        with contextlib.suppress(OSError):
+            while not any(
+                sequence == number and kind in (_DONE, _ERROR)
+                for kind, _, sequence, _ in messages(self._socket.recv(_READ))
+            ):
+                pass
+
+    def _numbers(self, count: int) -> int:
+        """The first of so many sequence numbers in a row, which have 32 bits."""
+        if self._sequence + count > _LARGEST:
+            self._sequence = 0
+        first = self._sequence + 1
+        self._sequence += count
+        return first
 
 
 def collect(parts: Iterable[list[bytes]]) -> list[bytes]:

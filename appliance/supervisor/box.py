@@ -327,13 +327,16 @@ class Box:
         self._is_read.set()
 
     def _refresh(self) -> None:
-        """Read all devices, or, while they change too fast for that, try again in a moment."""
+        """Read all devices, or, while that cannot be done, try again in a moment.
+
+        They change too fast for it, or the kernel does not answer.
+        """
         if self._reread is not None:
             self._reread.cancel()
             self._reread = None
         try:
             self._read_facts()
-        except UnsteadyError as error:
+        except (UnsteadyError, OSError) as error:
             log.warning("devices are read again", extra={"error": str(error)})
             self._reread = asyncio.get_running_loop().call_later(REREAD_S, self._refresh)
 

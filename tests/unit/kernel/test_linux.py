@@ -11,7 +11,8 @@ from appliance.kernel.kernel import KernelError
 from appliance.kernel.keys import Keys
 from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.netlink import InterruptedDumpError
-from appliance.plan.plan import Delete, Key, Kind, Nexthop
+from appliance.plan.filter import FILTER_KEY
+from appliance.plan.plan import Delete, Filter, Key, Kind, Nexthop
 
 NOBODYS = 4_000_000_000  # the first of the nexthop ids that nobody has: deleting one does nothing
 
@@ -50,6 +51,19 @@ def test_a_move_through_a_socket_that_fails(kernel: LinuxKernel) -> None:
 async def test_an_operation_through_a_socket_that_fails(kernel: LinuxKernel) -> None:
     with pytest.raises(KernelError):
         await _closed(kernel).apply(_deletes(1))
+
+
+async def test_a_table_that_the_kernel_says_nothing_of(
+    kernel: LinuxKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_batch: object) -> NoReturn:
+        raise BlockingIOError(errno.EAGAIN, "no answer")
+
+    monkeypatch.setattr(kernel._nftables._netlink, "ask", ask)
+    table = Delete(FILTER_KEY, Filter("", ""))
+    with pytest.raises(KernelError) as raised:
+        await kernel.apply([table])
+    assert (raised.value.errno, raised.value.op) == (errno.EAGAIN, table)
 
 
 async def test_a_listing_that_changes_all_the_time(

@@ -46,6 +46,29 @@ def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch):
     opened.close()
 
 
+def test_a_dump_that_is_given_up_keeps_nobody_from_the_next(netlink):
+    request = rt.LINK_HEADER.pack(0, 0, 0, 0, 0)
+    whole = collect(netlink.dump(rt.GETLINK, request))
+    given_up = netlink.dump(rt.GETLINK, request)
+    next(given_up)
+    given_up.close()
+    with pytest.raises(BlockingIOError):
+        netlink._socket.recv(1 << 16, socket.MSG_DONTWAIT)  # nothing of it is left
+    assert collect(netlink.dump(rt.GETLINK, request)) == whole
+
+
+def test_numbers_begin_anew_before_they_need_more_than_32_bits(netlink):
+    known = message(rt.GETLINK, 0, rt.LINK_HEADER.pack(0, 0, 1, 0, 0))
+    unknown = message(0x7F, 0, rt.LINK_HEADER.pack(0, 0, 0, 0, 0))
+    for left in range(4):
+        netlink._sequence = 0xFFFFFFFF - left
+        assert [code for _, code in netlink.ask([known, known])] == [0, 0]
+        netlink._sequence = 0xFFFFFFFF - left
+        assert [r.place for r in netlink.send([known, unknown, known])] == [1]
+        netlink._sequence = 0xFFFFFFFF - left
+        assert collect(netlink.dump(rt.GETLINK, rt.LINK_HEADER.pack(0, 0, 0, 0, 0)))
+
+
 def test_each_refusal_of_a_batch_is_told_with_its_place(netlink):
     """Of messages that the kernel does not know: refused to anybody, done to nobody."""
     unknown = message(0x7F, 0, rt.LINK_HEADER.pack(0, 0, 0, 0, 0))

@@ -1,6 +1,7 @@
 """A supervisor's life on a kernel in memory: what ends it, and what must not."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -310,7 +311,8 @@ class Notices:
 
     def __init__(self, lived: Life, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: asyncio.Queue[tuple[Notice, ...]] = asyncio.Queue()
-        self.interruptions = 0  # so many times, the devices change while they are read
+        self.interruptions = 0  # so many times, the devices cannot be read
+        self.interruption: Exception = UnsteadyError()
         self.reads = 0
         monkeypatch.setattr(lived._box._monitor, "read", self.told.get)
         monkeypatch.setattr(lived._box._facts, "read", self._read)
@@ -319,7 +321,7 @@ class Notices:
         self.reads += 1
         if self.interruptions:
             self.interruptions -= 1
-            raise UnsteadyError
+            raise self.interruption
         return {device.name: device for device in (LAN, UPLINK)}
 
 
@@ -352,10 +354,14 @@ async def test_what_is_taken_from_a_lan_is_put_back_as_soon_as_it_is_told(
         await until(lambda: kernel.links["lan0"].is_up)
 
 
-async def test_devices_that_change_while_they_are_read_are_read_again(
-    with_a_lan: tuple[Life, Notices], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "interruption", [UnsteadyError(), BlockingIOError(errno.EAGAIN, "no answer")]
+)
+async def test_devices_that_cannot_be_read_are_read_again(
+    with_a_lan: tuple[Life, Notices], caplog: pytest.LogCaptureFixture, interruption: Exception
 ) -> None:
     lived, notices = with_a_lan
+    notices.interruption = interruption
     notices.interruptions = 2  # at the start already
     async with running(lived) as task:
         assert notices.reads > 2
@@ -487,5 +493,5 @@ async def test_a_reload_brings_another_probe_key_into_use(
         end, loopback = pktinfo(LOOPBACK, if_nametoindex("lo")), box.reflection.port or 0
         box.reflection.follow([end])
         path = PathId(SiteName("b"), Plane(Slot(1), Slot(1)))
-        box.prober.measure({path: Measured(end, endpoint(LOOPBACK, loopback), 1420)})
+        box.prober.measure({path: Measured(end, endpoint(LOOPBACK, loopback), 1420, "wan0")})
         await until(lambda: box.prober.answered > 0)
