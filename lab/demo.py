@@ -72,6 +72,8 @@ def tables(site: str, status: dict[str, Any]) -> Group:
         "to", "uplinks", "state", "delay", "jitter", "loss", "MOS", title=f"{site}: paths"
     )
     for row in status["paths"]:
+        if row["state"] == "down":  # what it was like is of no use to anybody
+            row |= dict.fromkeys(("delay_us", "jitter_us", "loss_ratio", "mos"))
         paths.add_row(
             row["site"],
             row["uplinks"],

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from appliance.config.intent import Intent, Peer
-from appliance.contract.ids import ClassName, PathId, SiteName
+from appliance.config.intent import Peer
+from appliance.contract.ids import ClassName, PathId, SiteName, Slot
 from appliance.core import uplinks
 from appliance.core.draft import Draft
 from appliance.core.events import IntentChanged
@@ -30,15 +30,16 @@ def changed(draft: Draft, event: IntentChanged) -> None:
     """The operator wants something else."""
     intent, layout = event.intent, lay_out(event.intent)
     known = {peer.site_id: peer.name for peer in draft.intent.peers}
+    devices = {u.slot: u.device for u in draft.intent.uplinks}
+    same = {u.slot for u in intent.uplinks if devices.get(u.slot) == u.device}
     judge_anew = _judging(draft, layout)
     names = {plan.name for plan in intent.classes}
     sites = {
-        peer.name: _site(draft, layout, peer, known.get(peer.site_id), names, judge_anew)
+        peer.name: _site(draft, layout, peer, known.get(peer.site_id), same, names, judge_anew)
         for peer in intent.peers
     }
-    was = draft.intent
     draft.lay_out(intent, layout, sites)
-    _keep_uplinks(draft, was)
+    _keep_uplinks(draft, same)
     _forget_warnings(draft)
     if draft.is_settled:
         uplinks.warn_all(draft)  # by the names that they have now
@@ -52,14 +53,15 @@ def _site(
     layout: Layout,
     peer: Peer,
     was: SiteName | None,
+    same: set[Slot],
     names: set[ClassName],
     judge_anew: Callable[[PathState], PathState],
 ) -> SiteState:
-    """A site that was called `was`; None: that is new."""
+    """A site that was called `was` (None: that is new), where these uplinks are as they were."""
     old = draft.sites.get(was) if was is not None else None
     paths = {}
     for plane in layout.shapes[peer.name].planes:
-        path = old.paths.get(plane) if old else None
+        path = old.paths.get(plane) if old and plane.local in same else None
         if path is None:
             path = PathState(
                 plane,
@@ -120,12 +122,11 @@ def _judging(draft: Draft, layout: Layout) -> Callable[[PathState], PathState]:
     return judged
 
 
-def _keep_uplinks(draft: Draft, was: Intent) -> None:
-    devices = {u.slot: u.device for u in was.uplinks}
+def _keep_uplinks(draft: Draft, same: set[Slot]) -> None:
     kept = {}
     for uplink in draft.intent.uplinks:
         state = UplinkState()
-        if devices.get(uplink.slot) == uplink.device:  # a name is for people
+        if uplink.slot in same:  # whatever its name: that is for people
             state = draft.uplinks[uplink.slot]
             overdue = [(at, path) for at, path in state.overdue if path.site in draft.sites]
             overdue = [(at, path) for at, path in overdue if path.plane in draft.paths(path.site)]

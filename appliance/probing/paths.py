@@ -79,6 +79,7 @@ class Measured:
     pktinfo: bytes  # our end of its plane
     destination: bytes  # the endpoint of the far reflector
     mtu: int  # of the plane's device
+    line: str  # the uplink's device: what was found out is of this one
     is_second: bool = False
 
 
@@ -89,6 +90,7 @@ class _Path:
     path: PathId
     destination: bytes
     pktinfo: bytes
+    line: str
     session: SessionSender
     side: SideSession
     interval_ns: int
@@ -158,9 +160,10 @@ class PathProber:
         open_at = self._now()
         for path, wanted in paths.items():
             entry = before.pop(path, None)
-            if entry is None or (entry.destination, entry.pktinfo) != (
+            if entry is None or (entry.destination, entry.pktinfo, entry.line) != (
                 wanted.destination,
                 wanted.pktinfo,
+                wanted.line,
             ):
                 entry = self._open(path, wanted, open_at)
                 open_at += OPEN_GAP_NS
@@ -267,6 +270,7 @@ class PathProber:
             path,
             wanted.destination,
             wanted.pktinfo,
+            wanted.line,
             SessionSender(ssid_of(path.plane), key=self._key),
             SideSession(path, self._key, wanted.mtu, first_ns),
             self._intervals.get(path, IDLE_NS),

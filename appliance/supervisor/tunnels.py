@@ -46,12 +46,14 @@ class Tunnels:
         self._listen(port)
         self._reflection.follow(ends.values())
         numbers = {peer.name: peer.site_id for peer in intent.peers}
+        lines = {uplink.slot: uplink.device for uplink in intent.uplinks}
         self._prober.measure(
             {
                 path: Measured(
                     ends[path.plane],
                     endpoint(_far_address(intent, path, numbers[path.site]), port),
                     DEVICE_MTU,
+                    lines[path.plane.local],
                     is_second=intent.site_id > numbers[path.site],
                 )
                 for path in paths(intent)

@@ -5,14 +5,16 @@ from dataclasses import replace
 from appliance.config.intent import Intent, Target, TargetKind
 from appliance.contract.ids import SiteName, Slot
 from appliance.core.actions import SetProbeInterval
-from appliance.core.events import IntentChanged, ProbeOverdue, UplinkProbed
+from appliance.core.events import IntentChanged, ProbeOverdue, UplinkChanged, UplinkProbed
 from tests.unit.core.box import GOOD, LOSSY, SLOW, Box, named
 from tests.unit.core.examples import (
     DEFAULT_POLICY,
+    HQ,
     SHOP,
     VOICE_POLICY,
     Fallback,
     Sla,
+    facts,
     intent,
     ip_address,
     peer,
@@ -80,6 +82,22 @@ def test_a_site_with_another_name_is_the_same_site() -> None:
     paces = {a.path.site: a.interval_s for _, a in box.actions if isinstance(a, SetProbeInterval)}
     assert paces[OFFICE] == box.state.intent.probing.interval_s  # by its new name, too
     assert not [w for w in box.warnings if "hq" in w]
+
+
+def test_of_an_uplink_with_another_device_nothing_is_known() -> None:
+    before = intent()
+    fibre, dsl = before.uplinks
+    box = Box(before)
+    box.wait(100)
+    box.wait(20, but=BAD_FIBRE)
+    assert box.carrier() == "2-1"
+    swapped = (replace(fibre, device=dsl.device), replace(dsl, device=fibre.device))
+    reload(box, replace(before, uplinks=swapped))
+    assert {p.estimate.answered for p in box.state.sites[HQ].paths.values()} == {0}
+    for slot in (1, 2):
+        box.tell(UplinkChanged(facts(slot)))
+    box.wait(20, but={"hq/2-1": LOSSY, "hq/2-2": LOSSY})
+    assert box.carrier() == "1-1"  # the good line is that of slot 1 now, and nothing speaks for 2
 
 
 def test_a_name_that_another_site_has_now_says_nothing_of_it() -> None:

@@ -82,7 +82,7 @@ def hub(wire: Wire, sites: int, work: Callable[[PathProber], Awaitable[None]]) -
             prober.set_interval(path, SLOW_S)
         prober.measure(
             {
-                path: Measured(END, endpoint(IPv6Address(f"fd00::1:{n:x}"), 862), 1420)
+                path: Measured(END, endpoint(IPv6Address(f"fd00::1:{n:x}"), 862), 1420, "wan0")
                 for n, path in enumerate(paths)
             }
         )
@@ -138,7 +138,7 @@ def test_paths_that_were_verified_before_they_were_opened_take_no_room() -> None
 def test_paths_that_are_gone_before_they_were_opened_make_room() -> None:
     wire = Wire(20 * MS)
     wire.is_cut = True
-    more = Measured(END, endpoint(IPv6Address("fd00::2:1"), 862), 1420)
+    more = Measured(END, endpoint(IPv6Address("fd00::2:1"), 862), 1420, "wan0")
 
     async def work(prober: PathProber) -> None:
         await asyncio.sleep(0.4)
