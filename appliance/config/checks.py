@@ -18,6 +18,7 @@ from appliance.config.networks import check_networks
 from appliance.config.rules import rules_of
 from appliance.config.scalars import did_you_mean, render_duration
 from appliance.config.schema import MAX_CLASSES
+from appliance.config.shaping import check_shaping
 from appliance.config.validate import Parts
 
 DEFAULT_CLASS = DefaultClass.DEFAULT.value
@@ -35,6 +36,7 @@ def check(parts: Parts, own_public_key: str | None = None) -> Iterator[Finding]:
     yield from _classes(parts)
     yield from _policies(parts)
     yield from _probing(parts)
+    yield from check_shaping(parts)
     yield from check_networks(parts)
 
 

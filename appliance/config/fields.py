@@ -46,6 +46,26 @@ class OneOrMany:
         return {"anyOf": [many["items"], many]}
 
 
+class BetweenTwo:
+    """Marks a mapping of the least and the most rate that may be written as one rate."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        def both(value: object) -> object:
+            if isinstance(value, dict):
+                return value
+            rate_bps = parse_rate(value)
+            return source.model_construct(least_bps=rate_bps, most_bps=rate_bps)
+
+        return core_schema.no_info_before_validator_function(both, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "pattern": scalars.RATE_PATTERN}, handler(schema)]}
+
+
 def _as_list(value: object) -> object:
     return value if isinstance(value, list) else [value]
 

@@ -56,11 +56,27 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Shaping:
-    """What a line carries, in bit/s, and the octets that it adds to each IP packet."""
+    """What a line carries, in bit/s, and the octets that it adds to each IP packet.
+
+    A direction with a least rate has one that varies: it is learned, between that and the other.
+    """
 
     up_bps: int
     down_bps: int
     overhead: int = 18
+    up_least_bps: int | None = None
+    down_least_bps: int | None = None
+
+    def bounds(self, direction: str) -> tuple[int, int]:
+        """The least and the most that a direction ("up" or "down") may be shaped at."""
+        least, most = self.up_least_bps, self.up_bps
+        if direction == "down":
+            least, most = self.down_least_bps, self.down_bps
+        return (most if least is None else least), most
+
+    def is_learned(self, direction: str) -> bool:
+        least, most = self.bounds(direction)
+        return least < most
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,18 @@ def _uplink(uplink: schema.Uplink, position: int) -> intent.Uplink:
         weight=uplink.weight,
         targets=tuple(health.targets) if health else (),
         quorum=health.quorum if health else 1,
-        shaping=intent.Shaping(shaping.up, shaping.down, shaping.overhead) if shaping else None,
+        shaping=_shaping(shaping) if shaping else None,
+    )
+
+
+def _shaping(shaping: schema.Shaping) -> intent.Shaping:
+    up, down = shaping.up, shaping.down
+    return intent.Shaping(
+        up.most_bps,
+        down.most_bps,
+        shaping.overhead,
+        up_least_bps=None if up.least_bps == up.most_bps else up.least_bps,
+        down_least_bps=None if down.least_bps == down.most_bps else down.least_bps,
     )
 
 

@@ -120,6 +120,12 @@ def parse_rate(value: object) -> int:
     return int(Decimal(match[1]) * _BPS[match[2]])
 
 
+def render_rate(bps: int) -> str:
+    """The text of a rate, in the largest of Gbit/s, Mbit/s and kbit/s that needs no fraction."""
+    unit = next((u for u, size in reversed(_BPS.items()) if bps % size == 0), "kbit")
+    return f"{bps / _BPS[unit]:.12g} {unit}/s"
+
+
 def parse_ratio(value: object) -> float:
     """`1 %` -> 0.01: a decimal number, at most one space, and a percent sign."""
     match = _RATIO.fullmatch(value) if isinstance(value, str) else None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.config.fields import (
     MAX_SLOT,
+    BetweenTwo,
     CodePoint,
     DefaultClassName,
     Device,
@@ -96,16 +97,32 @@ class Health(Section):
     )
 
 
+class Rates(Section):
+    """The least and the most that a line carries whose rate varies: it is learned between them."""
+
+    least_bps: Rate = Field(
+        alias="min",
+        description="It is never set lower: what the line carries at its worst.",
+        examples=["2 Mbit/s"],
+    )
+    most_bps: Rate = Field(
+        alias="max",
+        description="It is never set higher: what the line carries at its best.",
+        examples=["60 Mbit/s"],
+    )
+
+
 class Shaping(Section):
     """What the line carries. Packets then wait in order here and not in a modem's long queue."""
 
-    up: Rate = Field(
+    up: Annotated[Rates, BetweenTwo()] = Field(
         description="Rate to send at, a little below what the line carries, 100 kbit/s to "
-        "10 Gbit/s.",
-        examples=["19 Mbit/s"],
+        "10 Gbit/s; or `min` and `max`, between which it is learned.",
+        examples=["19 Mbit/s", {"min": "2 Mbit/s", "max": "30 Mbit/s"}],
     )
-    down: Rate = Field(
-        description="Rate to receive at: senders are held back to it.", examples=["95 Mbit/s"]
+    down: Annotated[Rates, BetweenTwo()] = Field(
+        description="Rate to receive at: senders are held back to it. Or `min` and `max`.",
+        examples=["95 Mbit/s"],
     )
     overhead: Annotated[int, Field(ge=0, le=255)] = Field(
         default=18,
