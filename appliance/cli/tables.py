@@ -76,7 +76,32 @@ def show_status(out: Console, status: Row, now: float) -> None:
         ),
     )
     out.print()
+    _show_shapers(out, status["uplinks"])
     show_warnings(out, status["warnings"], now)
+
+
+def _show_shapers(out: Console, uplinks: Sequence[Row]) -> None:
+    """The rates of the lines that are shaped, if any is."""
+    rows = [(uplink, shaper) for uplink in uplinks for shaper in uplink["shapers"]]
+    if not rows:
+        return
+    _print_table(
+        out,
+        ("uplink", "", "rate", "learned between", "used", "carried when full", "queue in the line"),
+        (
+            (
+                _labelled(uplink),
+                shaper["direction"],
+                words.rate(shaper["rate_bps"]),
+                words.between(shaper["least_bps"], shaper["most_bps"]),
+                words.rate(shaper["used_bps"]),
+                words.measured(words.rate(shaper["carried_bps"]), shaper["carried_age_s"]),
+                words.milliseconds(shaper["queue_us"]),
+            )
+            for uplink, shaper in rows
+        ),
+    )
+    out.print()
 
 
 def show_warnings(out: Console, warnings: Sequence[Row], now: float) -> None:

@@ -52,6 +52,16 @@ def rate(bps: int | None) -> str:
     return f"{bps} bit/s"
 
 
+def between(least_bps: int, most_bps: int) -> str:
+    """The bounds of a rate that is learned."""
+    return NOTHING if least_bps == most_bps else f"{rate(least_bps)} and {rate(most_bps)}"
+
+
+def measured(value: str, age_s: float | None) -> str:
+    """A value with its age: 18 Mbit/s, 12 s ago."""
+    return value if age_s is None else f"{value}, {duration(age_s)} ago"
+
+
 def yes_or_no(value: bool | None) -> str:
     return NOTHING if value is None else "yes" if value else "no"
 

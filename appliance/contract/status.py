@@ -11,6 +11,7 @@ from appliance.contract.problem import ConfigProblem
 from appliance.contract.wire import (
     STRICT,
     Count,
+    Direction,
     Microseconds,
     Mos,
     MoveCause,
@@ -24,6 +25,22 @@ from appliance.contract.wire import (
 )
 
 Stage = Literal["starting", "running", "stopping"]  # stages of life of docs/ERRORS.md
+
+
+@dataclass(frozen=True, slots=True)
+class ShaperStatus:
+    """One direction of an uplink that is shaped. Rates in bit/s, as the line counts them."""
+
+    __pydantic_config__ = STRICT
+
+    direction: Direction
+    rate_bps: Count  # at which packets are let through now
+    least_bps: Count  # and the bounds between which that is learned; equal: it is given
+    most_bps: Count
+    used_bps: Count  # of the last moment
+    carried_bps: Count | None = None  # when the line was last full, so much came through it
+    carried_age_s: Seconds | None = None  # of that measurement
+    queue_us: Microseconds | None = None  # that waits in the line; None: no path tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,7 @@ class UplinkStatus:
     gateways: tuple[str, ...]
     metered: bool
     age_s: Seconds | None = None  # of the newest probe of a target; None without targets
+    shapers: tuple[ShaperStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

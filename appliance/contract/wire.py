@@ -20,6 +20,7 @@ Ratio = Annotated[float, Ge(0), Le(1)]
 Mos = Annotated[float, Ge(1), Le(4.5)]
 SlotNumber = Annotated[int, Ge(1), Le(15)]
 Count = Annotated[int, Ge(0)]
+Direction = Literal["up", "down"]  # of an uplink: what we send, what we receive
 BitsPerSecond = Annotated[int, Ge(0)]
 Port = Annotated[int, Ge(0), Le(65535)]
 Dscp = Annotated[int, Ge(0), Le(63)]

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from appliance.config.intent import Address
 from appliance.kernel.conntrack import TrackedFlow
-from appliance.kernel.kernel import KernelError
+from appliance.kernel.kernel import KernelError, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
 from appliance.plan.plan import (
     SHARED,
@@ -74,6 +74,7 @@ class FakeKernel:
         self.clsacts: set[str] = set()  # devices on which filters may hang
         self.counters: dict[str, int] = {}
         self.drops: dict[str, int] = {}
+        self.queues: dict[str, QueueCounters] = {}
         self.flows: list[TrackedFlow] = []
         self.applied: list[Op] = []
         self.crash_after = crash_after
@@ -101,8 +102,10 @@ class FakeKernel:
 
     def steer(self, ops: Sequence[Op]) -> None:
         for op in ops:
-            if op.key.kind not in _STEERING:
+            if op.key.kind not in _STEERING and not is_rate(op):
                 raise KernelError(op, errno.EOPNOTSUPP, "not a matter of steering")
+            if is_rate(op) and op.key not in self.owned:
+                raise KernelError(op, errno.ENOENT)
             self._apply(op)
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
@@ -110,6 +113,9 @@ class FakeKernel:
 
     async def read_flows(self, most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
         return tuple(self.flows[:most]), len(self.flows) <= most
+
+    def read_queue(self, device: str) -> QueueCounters | None:
+        return self.queues.get(device)
 
     def read_drops(self, device: str) -> int | None:
         return self.drops.get(device)

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 from appliance.kernel.conntrack import TrackedFlow
 from appliance.kernel.keys import Keys
-from appliance.plan.plan import Key, Observed, Op
+from appliance.plan.plan import Change, Key, Observed, Op, Shaper
 from appliance.plan.text import render_op
 
 
@@ -23,6 +24,23 @@ class KernelError(Exception):
         what = render_op(op) if op is not None else "observe"
         why = ": ".join(x for x in (os.strerror(errno) if errno else "", detail) if x)
         super().__init__(f"{what}: {why}")
+
+
+def is_rate(op: Op) -> bool:
+    """Does an operation change the rate of a shaper and nothing else?"""
+    item = op.item
+    if not (isinstance(op, Change) and isinstance(op.before, Shaper) and isinstance(item, Shaper)):
+        return False
+    return replace(op.before, rate_bps=item.rate_bps) == item
+
+
+class QueueCounters(NamedTuple):
+    """What a queue has let through and dropped so far, and what waits in it."""
+
+    octets: int  # of what it let through, without what the line adds
+    packets: int
+    dropped: int  # packets
+    waiting: int  # octets
 
 
 class Kernel(Protocol):
@@ -59,7 +77,10 @@ class Kernel(Protocol):
         ...
 
     def steer(self, ops: Sequence[Op]) -> None:
-        """The same for nexthop objects, groups and routes only, at once and without waiting."""
+        """The same for nexthop objects, groups and routes, at once and without waiting.
+
+        And for a `Change` of a shaper to another rate: what waits in it goes on waiting.
+        """
         ...
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
@@ -74,6 +95,10 @@ class Kernel(Protocol):
 
         Raises KernelError.
         """
+        ...
+
+    def read_queue(self, device: str) -> QueueCounters | None:
+        """What the root qdisc of a device counts; None for one that is not there."""
         ...
 
     def read_drops(self, device: str) -> int | None:

@@ -14,7 +14,7 @@ from itertools import groupby
 from appliance.kernel import listing, tc
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.conntrack import TrackedFlow, read_flows
-from appliance.kernel.kernel import KernelError
+from appliance.kernel.kernel import KernelError, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
 from appliance.kernel.netlink import InterruptedDumpError, Netlink, Refusal
 from appliance.kernel.nft import Nftables
@@ -107,12 +107,16 @@ class LinuxKernel:
         except OSError as error:
             raise _failed(None, error) from error
 
-    def read_drops(self, device: str) -> int | None:
+    def read_queue(self, device: str) -> QueueCounters | None:
         try:
             ((payload, code),) = self._steering.ask([rt.get_root_qdisc(device)])
         except OSError:
             return None
-        return None if code else listing.drops(payload)
+        return None if code else listing.queue(payload)
+
+    def read_drops(self, device: str) -> int | None:
+        counters = self.read_queue(device)
+        return None if counters is None else counters.dropped
 
     # Applying
 
@@ -245,7 +249,7 @@ def _is_tolerated(op: Op, code: int) -> bool:
 
 
 def _turning(op: Op) -> tuple[bool, bool]:
-    return isinstance(op, Delete), op.key.kind in _STEERING
+    return isinstance(op, Delete), op.key.kind in _STEERING or is_rate(op)
 
 
 def _set_sysctl(op: Op) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from appliance.config.addressing import DEVICE_PREFIX, ROUTE_PROTOCOL
 from appliance.config.intent import Interface
 from appliance.kernel import rtnetlink as rt
+from appliance.kernel.kernel import QueueCounters
 from appliance.kernel.netlink import attributes
 from appliance.plan.plan import (
     Device,
@@ -28,6 +29,7 @@ from appliance.plan.plan import (
 
 _VERSIONS = {family: version for version, family in rt.FAMILIES.items()}
 _QUEUE = struct.Struct("=IIIII")  # length, backlog, drops, requeues, overlimits
+_BASIC = struct.Struct("=QI")  # octets, packets
 _U32 = struct.Struct("=I")
 _ADDRESSES: Mapping[int, Callable[[bytes], IPv4Address | IPv6Address]] = {
     4: IPv4Address,
@@ -99,11 +101,16 @@ def qdisc(payload: bytes) -> tuple[int, str]:
     return index, _text(attributes(payload, rt.TC_HEADER.size).get(rt.TCA_KIND, b""))
 
 
-def drops(payload: bytes) -> int | None:
-    """How many packets a queueing discipline has dropped (struct gnet_stats_queue)."""
+def queue(payload: bytes) -> QueueCounters | None:
+    """What a queueing discipline counts (struct gnet_stats_basic, struct gnet_stats_queue)."""
     found = attributes(payload, rt.TC_HEADER.size)
-    queue = attributes(found.get(rt.TCA_STATS2, b"")).get(rt.TCA_STATS_QUEUE, b"")
-    return _QUEUE.unpack_from(queue)[2] if len(queue) >= _QUEUE.size else None
+    stats = attributes(found.get(rt.TCA_STATS2, b""))
+    basic, waiting = stats.get(rt.TCA_STATS_BASIC, b""), stats.get(rt.TCA_STATS_QUEUE, b"")
+    if len(basic) < _BASIC.size or len(waiting) < _QUEUE.size:
+        return None
+    octets, packets = _BASIC.unpack_from(basic)
+    _, backlog, dropped, _, _ = _QUEUE.unpack_from(waiting)
+    return QueueCounters(octets, packets, dropped, backlog)
 
 
 def route_request(family: int) -> bytes:

@@ -10,7 +10,7 @@ import struct
 from functools import lru_cache
 from ipaddress import ip_network
 
-from appliance.config.addressing import ROUTE_PROTOCOL
+from appliance.config.addressing import QDISC_HANDLE, ROUTE_PROTOCOL
 from appliance.kernel.netlink import (
     CREATE,
     EXCL,
@@ -25,6 +25,7 @@ from appliance.kernel.netlink import (
 from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
+    Change,
     Delete,
     Device,
     DeviceAddress,
@@ -36,13 +37,14 @@ from appliance.plan.plan import (
     Op,
     Route,
     Rule,
+    Shaper,
 )
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
-GETQDISC = 38
+NEWQDISC, GETQDISC = 36, 38
 NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
 
 LINK_HEADER = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -58,7 +60,8 @@ GROUP_MEMBER = struct.Struct("=IBBH")  # id, weight - 1
 IFNAME, MTU, LINKINFO, INFO_KIND = 3, 4, 18, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_PROTO = 1, 2, 4, 8, 11
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
-TCA_KIND, TCA_STATS2, TCA_STATS_QUEUE = 1, 7, 3
+TCA_KIND, TCA_OPTIONS, TCA_STATS2, TCA_STATS_BASIC, TCA_STATS_QUEUE = 1, 2, 7, 1, 3
+CAKE_BASE_RATE64 = 2
 RTA_METRICS, RTA_TABLE, RTA_NH_ID, RTAX_MTU = 8, 15, 30, 2
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
 NHA_ID, NHA_GROUP, NHA_OIF = 1, 2, 5
@@ -105,8 +108,17 @@ def encode(op: Op) -> tuple[bytes, ...]:
             return (_link(str(key.ident[0]), is_up, extra, flags if link else 0),)
         case Link(is_up):
             return (_link(str(key.ident[0]), is_up),)
+        case Shaper(rate_bps) if isinstance(op, Change):
+            return (_rate(str(key.ident[0]), rate_bps),)
         case _:
             raise ValueError(key.kind)
+
+
+def _rate(device: str, rate_bps: int) -> bytes:
+    """`tc qdisc change dev DEVICE root handle b1: cake bandwidth RATE`, all else as it is."""
+    head = TC_HEADER.pack(0, socket.if_nametoindex(device), QDISC_HANDLE << 16, _ROOT, 0)
+    rate = attribute(CAKE_BASE_RATE64, struct.pack("=Q", rate_bps // 8))  # octets a second
+    return message(NEWQDISC, 0, head + text(TCA_KIND, "cake") + nested(TCA_OPTIONS, rate))
 
 
 def _delete(key: Key, item: Item) -> bytes:

@@ -17,7 +17,7 @@ from appliance.plan.counters import COUNTERS_KEY, render_counters
 from appliance.plan.filter import FILTER_KEY, render_filter
 from appliance.plan.overlay import Attachment, overlay_items
 from appliance.plan.plan import Item, Key, Plan
-from appliance.plan.shape import shaping_items
+from appliance.plan.shape import NOTHING_LEARNED, Rates, shaping_items
 from appliance.plan.steer import Steerer
 from appliance.plan.underlay import attachments, backstop_items, underlay_items
 
@@ -32,6 +32,7 @@ def compile_plan(
     *,
     preshared: Mapping[SiteName, str] = _NOBODY,
     absent: Collection[str] = frozenset(),
+    rates: Rates = NOTHING_LEARNED,
     is_kept: bool = True,
 ) -> Plan:
     """The plan of a box.
@@ -39,7 +40,7 @@ def compile_plan(
     `public_key` is the box's own, base64. `preshared` has the digest of each preshared key by site
     (see `WireguardPeer`). `absent` names LAN devices that do not exist: what hangs on them is left
     out, so that one missing device does not keep the rest from working. An uplink without facts is
-    one without a device.
+    one without a device. `rates` are those that were learned.
 
     A plan that is only looked at is not `is_kept`: it neither pushes out what is kept of the plan
     in force nor shares anything with it that changes, so that it may be compiled in a thread.
@@ -53,7 +54,7 @@ def compile_plan(
     plan: dict[Key, Item] = dict(overlay(this, attached, public_key, tuple(preshared.items())))
     plan.update(intended(this, frozenset(absent)))
     plan.update(underlay_items(intent, facts, absent))
-    plan.update(shaping_items(intent, facts, attachment_of))
+    plan.update(shaping_items(intent, facts, attachment_of, rates))
     plan.update(steerer(this).items(steering))
     return MappingProxyType(plan)
 

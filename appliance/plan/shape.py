@@ -8,6 +8,7 @@ CAKE's tins go by DSCP (tc-cake(8), diffserv4). Probes are CS6, which no bulk tr
 """
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from appliance.config.addressing import (
     FILTER_PRIORITY_FIRST,
@@ -16,42 +17,76 @@ from appliance.config.addressing import (
 )
 from appliance.config.intent import Intent, Shaping, Uplink, planes
 from appliance.contract.ids import Slot
+from appliance.core.autorate import Bounds
 from appliance.core.events import UplinkFacts
 from appliance.plan.filter import tunnel_ports
 from appliance.plan.overlay import Attachment
-from appliance.plan.plan import Clsact, Device, Item, Key, Kind, Redirect, Shaper
+from appliance.plan.plan import Clsact, Device, Item, Key, Kind, Observed, Redirect, Shaper
 
 DIRECTIONS = {"up": "egress", "down": "ingress"}
 # WireGuard's header and tag, and UDP's and IP's headers, by the family of the underlay.
 TUNNEL_OVERHEAD = {4: 32 + 8 + 20, 6: 32 + 8 + 40}
 _MTU = 1500
 _PROTOCOLS = ("ip", "ipv6")
+Rates = Mapping[tuple[Slot, str], int]  # learned, in bit/s, by uplink and direction
+NOTHING_LEARNED: Rates = MappingProxyType({})
 _LAST = FILTER_PRIORITY_FIRST + 2 * len(_PROTOCOLS)  # of a plane, after those of an uplink
 
 
 def shaping_items(
-    intent: Intent, facts: Mapping[Slot, UplinkFacts], attachments: Mapping[Slot, Attachment]
+    intent: Intent,
+    facts: Mapping[Slot, UplinkFacts],
+    attachments: Mapping[Slot, Attachment],
+    rates: Rates = NOTHING_LEARNED,
 ) -> dict[Key, Item]:
     """Everything of a plan that makes packets wait. An uplink without a device has its planes."""
-    found: dict[Key, Item] = {}
+    found: dict[Key, Item] = dict(shapers(intent, attachments, rates))
     for uplink in intent.uplinks:
         if uplink.shaping is not None:
-            families = {i.version for i in attachments[uplink.slot].addresses}
-            found.update(_shapers(uplink, uplink.shaping, TUNNEL_OVERHEAD[min(families or {4})]))
+            for direction in DIRECTIONS:
+                key = Key(Kind.DEVICE, (shaper_device(uplink.slot, direction),))
+                found[key] = Device("ifb", _MTU)
             found.update(_planes(intent, uplink))
             if facts.get(uplink.slot, UplinkFacts(uplink.slot)).has_device:
                 found.update(_direct(intent, uplink))
     return found
 
 
-def _shapers(uplink: Uplink, shaping: Shaping, tunnel: int) -> Iterator[tuple[Key, Item]]:
-    # Direct traffic has no tunnel's overhead: what is left is a margin.
-    overhead = shaping.overhead + tunnel
-    for direction, rate_bps in (("up", shaping.up_bps), ("down", shaping.down_bps)):
-        device = shaper_device(uplink.slot, direction)
-        yield Key(Kind.DEVICE, (device,)), Device("ifb", _MTU)
-        # The kernel counts octets a second.
-        yield Key(Kind.SHAPER, (device,)), Shaper(rate_bps // 8 * 8, overhead, direction == "down")
+def shapers(
+    intent: Intent, attachments: Mapping[Slot, Attachment], rates: Rates
+) -> Iterator[tuple[Key, Shaper]]:
+    """The shapers alone: all that depends on the rates."""
+    for uplink in intent.uplinks:
+        shaping = uplink.shaping
+        if shaping is None:
+            continue
+        families = {i.version for i in attachments[uplink.slot].addresses}
+        # Direct traffic has no tunnel's overhead: what is left is a margin.
+        overhead = shaping.overhead + TUNNEL_OVERHEAD[min(families or {4})]
+        for direction in DIRECTIONS:
+            rate_bps = rate_of(shaping, direction, rates.get((uplink.slot, direction)))
+            key = Key(Kind.SHAPER, (shaper_device(uplink.slot, direction),))
+            yield key, Shaper(rate_bps, overhead, direction == "down")
+
+
+def rate_of(shaping: Shaping, direction: str, learned_bps: int | None) -> int:
+    """The rate of a direction: what was learned as far as it may be, in whole octets a second."""
+    bounds = Bounds(*shaping.bounds(direction))
+    rate_bps = bounds.start_bps if learned_bps is None else learned_bps
+    return round(bounds.clamp(rate_bps)) // 8 * 8  # the kernel counts octets a second
+
+
+def rates_from(intent: Intent, observed: Observed) -> dict[tuple[Slot, str], int]:
+    """The rates that the kernel's shapers have, of the directions whose rate is learned."""
+    found = {}
+    for uplink in intent.uplinks:
+        for direction in DIRECTIONS:
+            if uplink.shaping is not None and uplink.shaping.is_learned(direction):
+                key = Key(Kind.SHAPER, (shaper_device(uplink.slot, direction),))
+                item = observed.get(key)
+                if isinstance(item, Shaper) and item.rate_bps:
+                    found[uplink.slot, direction] = item.rate_bps
+    return found
 
 
 def _planes(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:

@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from appliance import clock
 from appliance.contract.ids import PathId, Slot
@@ -57,6 +58,7 @@ OPEN_GAP_NS = 5 * MS  # between the first probes of new paths: each takes a Wire
 OPEN_MOST = 32  # first probes that may await their answer at once: more would only make us wait
 CONFIRM_PROBES = 5  # the MTU is confirmed with every fifth probe at most: at slow paces it costs
 IDLE_NS = 1_000 * MS  # when there is nothing to wait for
+TRACED = 64  # probes of a path that wait to be taken
 
 Emit = Callable[[Event], None]
 CountSent = Callable[[PathId], int | None]
@@ -83,6 +85,14 @@ class Measured:
     is_second: bool = False
 
 
+class Traced(NamedTuple):
+    """What one probe met: times in seconds on the monotonic clock, delays in microseconds."""
+
+    sent: float
+    delay_us: int  # two-way
+    forward_us: int  # by two clocks that need not agree, as is the rest of `delay_us`
+
+
 @dataclass(slots=True, eq=False)
 class _Path:
     """One STAMP session, its pace, and what is asked beside it."""
@@ -103,6 +113,7 @@ class _Path:
     has_answered: bool = False
     is_late: bool = False  # AnswerLate was told since the last answer
     is_failing: bool = False  # a probe was overdue, and few were answered since
+    trace: deque[Traced] | None = None  # what its probes met, for somebody who wants each
 
 
 class PathProber:
@@ -137,6 +148,7 @@ class PathProber:
         self._by_answer: dict[tuple[bytes, int], _Path] = {}  # far endpoint and SSID
         self._outgoing: list[Outgoing] = []
         self._intervals: dict[PathId, int] = {}
+        self._traced: frozenset[PathId] = frozenset()
         self._opening: set[_Path] = set()  # their first probe awaits its answer
         self._unopened: deque[_Path] = deque()  # it was due, and waits until there are fewer
         self._sends: list[tuple[int, int, _Path, bool]] = []  # due, tie, path, keeps the pace
@@ -222,6 +234,33 @@ class PathProber:
         self._flush()
         self._arm()
 
+    def trace(self, paths: frozenset[PathId]) -> None:
+        """Keep each answered probe of these paths, and of no others, until it is taken."""
+        if paths == self._traced:
+            return
+        self._traced = paths
+        for path, entry in self._paths.items():
+            if path not in paths:
+                entry.trace = None
+            elif entry.trace is None:
+                entry.trace = deque(maxlen=TRACED)
+
+    def take_traces(self) -> dict[PathId, tuple[Traced, ...]]:
+        """The probes of the traced paths that were answered since the call before, if any."""
+        if self._traced:
+            self._drain()  # what has arrived is not left waiting for the timer
+        found = {}
+        for path in self._traced:
+            entry = self._paths.get(path)
+            if entry is not None and entry.trace:
+                found[path] = tuple(entry.trace)
+                entry.trace.clear()
+        return found
+
+    def pace(self, path: PathId) -> float:
+        """Seconds between two probes of a path, as last asked for."""
+        return self._intervals.get(path, IDLE_NS) / 1e9
+
     def close(self) -> None:
         """Stop, and close the socket."""
         self.measure({})
@@ -279,6 +318,7 @@ class PathProber:
             sample_due_ns=first_ns + FIRST_SAMPLE_NS,
             traffic_due_ns=now + TRAFFIC_NS,
             phase=(len(self._paths) * GOLDEN + (SECOND if wanted.is_second else 0)) % 1,
+            trace=deque(maxlen=TRACED) if path in self._traced else None,
         )
         self._push(first_ns, entry, keeps_pace=True)
         return entry
@@ -412,6 +452,9 @@ class PathProber:
             self._watch(entry)  # the deadline so far was that of an unknown delay
             self._close_sample(entry, self._now())  # somebody may wait for it
         entry.is_late = False
+        if entry.trace is not None and answer.forward_ns is not None:
+            sent = (answer.sent_ns - self._epoch_ns) / 1e9
+            entry.trace.append(Traced(sent, answer.delay_ns // 1000, answer.forward_ns // 1000))
         if entry.is_failing:
             self._returned(entry)
 

@@ -44,6 +44,7 @@ class Answer(NamedTuple):
     delay_ns: int  # two-way, without the time spent in the reflector
     was_overdue: bool  # it had been counted lost, and is not any more
     tlvs: bytes  # of the answer; empty when their integrity failed
+    forward_ns: int | None  # the way forth, by two clocks that need not agree; None: absurd times
 
 
 @dataclass(slots=True)
@@ -210,14 +211,15 @@ class SessionSender:
         interval = self._interval
         if 0 <= dwell_ns <= delay_ns:
             delay_ns -= dwell_ns
-            interval.pending.append((delay_ns, forward_ns))
+            forward: int | None = forward_ns
         else:
             # A receive time of ours that went back with the wall clock, or times of the reflector
             # that no clock gives: what is known is how long it took in all.
             self.counters.absurd += 1
             if delay_ns < 0:
                 delay_ns = 0
-            interval.pending.append((delay_ns, None))
+            forward = None
+        interval.pending.append((delay_ns, forward))
         if len(interval.pending) >= FOLD:
             interval.fold()
 
@@ -254,7 +256,7 @@ class SessionSender:
                 self._follow(sequence, reflected)
         self.answers_in_row += 1
         # What Answer(...) does, without the Python frame of a named tuple's constructor.
-        return _new(Answer, (sequence, sent_ns, received_ns, delay_ns, was_overdue, tlvs))
+        return _new(Answer, (sequence, sent_ns, received_ns, delay_ns, was_overdue, tlvs, forward))
 
     def _count(self, error: StampError) -> None:
         if isinstance(error, ForgedPacket):

@@ -23,6 +23,7 @@ from appliance.core.events import (
     IntentChanged,
     SteeringAdopted,
     UplinkChanged,
+    UplinkFacts,
 )
 from appliance.core.state import State
 from appliance.kernel.facts import FactsReader, UnsteadyError
@@ -39,7 +40,9 @@ from appliance.kernel.monitor import (
 from appliance.plan.adopt import steering_from
 from appliance.plan.compile import compile_plan
 from appliance.plan.counters import received_counter, sent_counter
-from appliance.plan.plan import Plan
+from appliance.plan.plan import Key, Plan, Shaper
+from appliance.plan.shape import Rates, rates_from, shapers
+from appliance.plan.underlay import attachments
 from appliance.probing.health import UplinkHealth
 from appliance.probing.paths import PathProber
 from appliance.probing.reflect import Reflection, site_of
@@ -50,6 +53,7 @@ from appliance.stamp.reflector import Counters, Source
 from appliance.supervisor.drops import Drops
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.overlaps import Overlaps
+from appliance.supervisor.rates import LineRates
 from appliance.supervisor.reconciler import NotInForceError, Reconciler
 from appliance.supervisor.tunnels import Tunnels
 from appliance.supervisor.warnings import Warnings
@@ -97,7 +101,11 @@ class Box:
         self._probe_key = settings.probe_key  # that the sessions have
         self.tunnels = Tunnels(self.prober, self.reflection, self._listening)
         self.reconciler = Reconciler(
-            kernel, self._compile, lambda: self.engine.steering, self._addressed
+            kernel,
+            self._compile,
+            lambda: self.engine.steering,
+            self._addressed,
+            lambda op: self.rates.is_outdated(op),
         )
         self.engine = Engine(
             initial_state(),
@@ -107,13 +115,21 @@ class Box:
             on_drift=self.wake,
         )
         self.engine.listeners.append(self._follow)
+        self.warnings = Warnings()
+        self.rates = LineRates(
+            kernel,
+            self.prober,
+            shapers=self._shapers,
+            is_in_force=lambda: self.reconciler.is_in_force,
+            on_drift=self.wake,
+            warnings=self.warnings,
+        )
         self.uplinks = Uplinks(
             settings.intent.uplinks, directory, self._happened, self.jitter, self._dhcp
         )
         self.health: dict[Slot, UplinkHealth] = {}
         self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
         self._present: frozenset[str] = frozenset()  # devices of any kind
-        self.warnings = Warnings()
         self._overlaps = Overlaps(self.warnings)
         self._group: asyncio.TaskGroup | None = None
         self._asking: list[asyncio.Task[None]] = []
@@ -148,15 +164,7 @@ class Box:
 
     def _compiler(self, intent: Intent, *, is_kept: bool = True) -> Callable[[], Plan]:
         """Makes a plan of what is known now, whatever happens until it is called."""
-        state = self.engine.state
-        known = {(uplink.slot, uplink.device) for uplink in self.settings.intent.uplinks}
-        facts = {
-            uplink.slot: entry.facts
-            for uplink in intent.uplinks
-            if (uplink.slot, uplink.device) in known
-            and (entry := state.uplinks.get(uplink.slot)) is not None
-            and entry.facts is not None
-        }
+        facts = self._facts_of(intent)
         keys = self.settings.keys
         return partial(
             compile_plan,
@@ -166,8 +174,24 @@ class Box:
             keys.public,
             preshared=keys.preshared_digests,
             absent=self._absent_of(intent),
+            rates=self.rates.rates,
             is_kept=is_kept,
         )
+
+    def _facts_of(self, intent: Intent) -> dict[Slot, UplinkFacts]:
+        state = self.engine.state
+        known = {(uplink.slot, uplink.device) for uplink in self.settings.intent.uplinks}
+        return {
+            uplink.slot: entry.facts
+            for uplink in intent.uplinks
+            if (uplink.slot, uplink.device) in known
+            and (entry := state.uplinks.get(uplink.slot)) is not None
+            and entry.facts is not None
+        }
+
+    def _shapers(self, rates: Rates) -> dict[Key, Shaper]:
+        intent = self.settings.intent
+        return dict(shapers(intent, attachments(intent, self._facts_of(intent)), rates))
 
     # -- what happens --------------------------------------------------------------------------
 
@@ -215,6 +239,7 @@ class Box:
         self.settings = settings
         self.reconciler.want_another()  # moves wait for the plan they belong to
         self.engine.handle(IntentChanged(settings.intent))
+        self.rates.configure(settings.intent)
         self.uplinks.reconfigure(settings.intent.uplinks)
         self._read_facts()
         await self.reconciler.reconcile()
@@ -246,6 +271,8 @@ class Box:
         """Begin with what the kernel does already. Raises KernelError."""
         observed = await self.kernel.observe(())
         found = steering_from(self.settings.intent, observed)
+        self.rates.adopt(rates_from(self.settings.intent, observed))
+        self.rates.configure(self.settings.intent)
         self.engine.handle(IntentChanged(self.settings.intent))
         self.engine.handle(
             SteeringAdopted(
@@ -262,6 +289,7 @@ class Box:
                 group.create_task(self._watch(), name="netlink")
                 group.create_task(self.uplinks.run(), name="uplinks")
                 group.create_task(self._keep_in_force(), name="reconciler")
+                group.create_task(self.rates.run(), name="rates")
                 self._group = group
                 self._restart_targets()
                 await asyncio.Future()

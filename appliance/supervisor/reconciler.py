@@ -67,16 +67,19 @@ class Reconciler:
         compile_now: Callable[[], Plan],
         steering_now: Callable[[], Steering],
         on_addressed: Callable[[], Awaitable[bool]],
+        is_outdated: Callable[[Op], bool] = lambda _: False,
     ) -> None:
         """`compile_now` gives the plan for what is wanted and known at this moment.
 
         `on_addressed` is told that addresses were set or removed, of which there is no notice when
-        we do it ourselves. It says whether the plan is another one now.
+        we do it ourselves. It says whether the plan is another one now. `is_outdated` tells an
+        operation whose plan has meanwhile become another one in just this, and been carried out.
         """
         self._kernel = kernel
         self._compile = compile_now
         self._steering = steering_now
         self._on_addressed = on_addressed
+        self._is_outdated = is_outdated
         self._lock = asyncio.Lock()
         self.is_in_force = False
         self._asked: Plan = {}  # what the kernel was last asked for, or was found to be
@@ -91,7 +94,8 @@ class Reconciler:
 
     async def outstanding(self, plan: Plan) -> tuple[Op, ...]:
         """What would have to be done now for a plan. Applies nothing. Raises KernelError."""
-        return await diff_in_turns(plan, await self._kernel.observe(plan.keys()), self._asked)
+        ops = await diff_in_turns(plan, await self._kernel.observe(plan.keys()), self._asked)
+        return tuple(op for op in ops if not self._is_outdated(op))
 
     async def reconcile(self) -> int:
         """Bring the kernel to the plan and verify it. The number of operations that it took.

@@ -9,16 +9,25 @@ rows taken over many turns of the event loop are still of one moment.
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, get_args
 
 from appliance.config.addressing import plane_device
-from appliance.config.intent import Intent
+from appliance.config.intent import Intent, Uplink
 from appliance.contract.decision import Candidate, CarrierStatus
 from appliance.contract.ids import ClassName, PathId, SiteName, Slot
-from appliance.contract.status import ClassStatus, PathStatus, UplinkStatus, WarningStatus
+from appliance.contract.status import (
+    ClassStatus,
+    PathStatus,
+    ShaperStatus,
+    UplinkStatus,
+    WarningStatus,
+)
+from appliance.contract.wire import Direction
 from appliance.contract.wire import PathState as PathWord
 from appliance.contract.wire import UplinkState as UplinkWord
 from appliance.core import reasons
+from appliance.core.autorate import Line
 from appliance.core.mos import mos
 from appliance.core.state import ClassState, Liveness, PathState, SiteState, State, UplinkState
 from appliance.core.steering import Assignment
@@ -48,9 +57,16 @@ class Moment(NamedTuple):
 
 
 def uplinks(
-    state: State, since: Mapping[Slot, float], probed_at: Mapping[Slot, float], now: Moment
+    state: State,
+    since: Mapping[Slot, float],
+    probed_at: Mapping[Slot, float],
+    now: Moment,
+    lines: Mapping[tuple[Slot, str], Line] = MappingProxyType({}),
 ) -> tuple[UplinkStatus, ...]:
-    """`since` has when each uplink's state changed last, `probed_at` its last round of targets."""
+    """`since` has when each uplink's state changed last, `probed_at` its last round of targets.
+
+    `lines` has what is known of each direction that is shaped.
+    """
     rows = []
     for uplink in state.intent.uplinks:
         entry = state.uplinks.get(uplink.slot, UplinkState())
@@ -69,9 +85,29 @@ def uplinks(
                 tuple(str(g) for g in facts.gateways) if facts else (),
                 uplink.metered,
                 None if probed is None else now.age(probed),
+                tuple(_shapers(uplink, lines, now)),
             )
         )
     return tuple(rows)
+
+
+def _shapers(
+    uplink: Uplink, lines: Mapping[tuple[Slot, str], Line], now: Moment
+) -> Iterator[ShaperStatus]:
+    for direction in get_args(Direction):
+        line = lines.get((uplink.slot, direction))
+        if line is None or uplink.shaping is None:
+            continue
+        carried = line.capacity_bps
+        yield ShaperStatus(
+            direction,
+            round(line.rate_bps),
+            *uplink.shaping.bounds(direction),
+            used_bps=round(line.used_bps),
+            carried_bps=None if carried is None else round(carried),
+            carried_age_s=None if carried is None else now.age(line.capacity_at),
+            queue_us=None if line.queue_us is None else max(0, round(line.queue_us)),
+        )
 
 
 def uplink_word(entry: UplinkState) -> UplinkWord:

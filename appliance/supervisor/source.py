@@ -127,7 +127,7 @@ class Source:
             recorder=self._recorder.status,
             counters=Counters(
                 moves=dict(engine.moves),
-                ops=dict(Counter(engine.ops) + Counter(reconciler.ops)),
+                ops=dict(Counter(engine.ops) + reconciler.ops + box.rates.ops),
                 ops_failed=engine.ops_failed + reconciler.ops_failed,
                 events=engine.events,
                 probes_sent=box.prober.sent,
@@ -162,7 +162,8 @@ class Source:
 
     def _uplinks(self, now: Moment) -> tuple[UplinkStatus, ...]:
         since = {slot: at for slot, (_, at) in self._since.uplinks.items()}
-        return report.uplinks(self._box.engine.state, since, self._since.probed, now)
+        lines = self._box.rates.lines
+        return report.uplinks(self._box.engine.state, since, self._since.probed, now, lines)
 
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""
@@ -286,7 +287,8 @@ class Source:
         for row in self._uplinks(now):
             slot = Slot(row.slot)
             since, probed = self._since.uplinks.get(slot), self._since.probed.get(slot)
-            rows[replace(row, since=0.0, age_s=None), since, probed] = row
+            rates = tuple([shaper.rate_bps for shaper in row.shapers])
+            rows[replace(row, since=0.0, age_s=None, shapers=()), since, probed, rates] = row
         self._publish(
             Change(now.wall, tuple([row for key, row in rows.items() if key not in told]))
         )

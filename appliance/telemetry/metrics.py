@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
-from appliance.contract.status import PathStatus, Status
+from appliance.contract.status import PathStatus, ShaperStatus, Status
 from appliance.contract.wire import UplinkState
 from appliance.turns import slices
 
@@ -114,6 +114,19 @@ def _uplinks(status: Status) -> Iterator[Family]:
         [((uplink.name, uplink.label), int(uplink.metered)) for uplink in status.uplinks],
     )
 
+    yield from _shapers(status)
+
+
+def _shapers(status: Status) -> Iterator[Family]:
+    for name, text, measure in _LINES:
+        samples = (
+            ((uplink.name, uplink.label, shaper.direction), value)
+            for uplink in status.uplinks
+            for shaper in uplink.shapers
+            if (value := measure(shaper)) is not None
+        )
+        yield Family(f"shaper_{name}", text, ("uplink", "label", "direction"), samples)
+
 
 def _paths(paths: Sequence[PathStatus]) -> Iterator[Family]:
     for name, text, measure in _MEASURES:
@@ -184,6 +197,14 @@ def _s(microseconds: int | None) -> float | None:
     return None if microseconds is None else microseconds / 1e6
 
 
+_LINES: tuple[tuple[str, str, Callable[[ShaperStatus], float | None]], ...] = (
+    ("rate_bits_per_second", "Rate of the shaper", lambda s: s.rate_bps),
+    ("rate_least_bits_per_second", "The least that it may be", lambda s: s.least_bps),
+    ("rate_most_bits_per_second", "The most that it may be", lambda s: s.most_bps),
+    ("used_bits_per_second", "What passes the shaper", lambda s: s.used_bps),
+    ("carried_bits_per_second", "What the line carried when it was full", lambda s: s.carried_bps),
+    ("queue_seconds", "What waits in the line behind the shaper", lambda s: _s(s.queue_us)),
+)
 _MEASURES: tuple[tuple[str, str, Callable[[PathStatus], float | None]], ...] = (
     ("up", "1 while the path carries packets", lambda p: int(p.state in _CARRYING)),
     ("delay_seconds", "Two-way delay", lambda p: _s(p.delay_us)),

@@ -275,6 +275,27 @@ async def check_a_shaper_changes_in_place(world: World) -> None:
         assert await is_met(world, plan)
 
 
+async def check_the_rate_of_a_shaper_is_steered(world: World) -> None:
+    plan = branch_plan(world)
+    await converge(world, plan)
+    key = Key(Kind.SHAPER, ("bl-up1",))
+    for rate_bps in (5_000_000, 100_000, 10_000_000_000):
+        before = (await world.kernel.observe(()))[key]
+        assert isinstance(before, Shaper)
+        other = replace(before, rate_bps=rate_bps)
+        assert steer_refusal(world, Change(key, before, other)) is None
+        assert (await world.kernel.observe(()))[key] == other
+        more = replace(other, overhead=other.overhead + 1)
+        error = steer_refusal(world, Change(key, other, more))
+        assert error is not None
+        assert error.errno == errno.EOPNOTSUPP
+    assert len(await converge(world, plan)) == 1  # the same as a rate that somebody changed
+    world.remove(key)
+    error = steer_refusal(world, Change(key, plan[key], replace(plan[key], rate_bps=8_000_000)))
+    assert error is not None
+    assert error.errno == errno.ENOENT
+
+
 async def check_a_redirection_to_a_shaper_that_was_removed_is_mended(world: World) -> None:
     plan = branch_plan(world)
     await converge(world, plan)

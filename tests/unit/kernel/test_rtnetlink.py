@@ -7,6 +7,7 @@ from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from appliance.config.addressing import ROUTE_PROTOCOL
 from appliance.kernel.rtnetlink import encode
@@ -22,6 +23,7 @@ from appliance.plan.plan import (
     Link,
     Route,
     Rule,
+    Shaper,
     Sysctl,
 )
 
@@ -162,3 +164,17 @@ def test_a_missing_device_is_said(monkeypatch):
     key = Key(Kind.ADDRESS, ("bl-nowhere", "fd00::1/128"))
     with pytest.raises(OSError, match=r"No such device|no interface"):
         encode(Add(key, DeviceAddress(ip_interface("fd00::1/128"))))
+
+
+def test_the_rate_of_a_shaper_and_nothing_else_of_it_is_changed():
+    key, before = Key(Kind.SHAPER, ("bl-x",)), Shaper(8_000_000, 78, is_ingress=False)
+    (data,) = encode(Change(key, before, Shaper(10_000_000_000, 78, is_ingress=False)))
+    message = read(tcmsg, data)
+    assert message["header"]["type"] == 36  # RTM_NEWQDISC
+    assert not message["header"]["flags"] & 0xF00  # neither made nor replaced
+    assert (message["index"], message["handle"]) == (8, 0xB1 << 16)
+    assert message["parent"] == 0xFFFFFFFF
+    assert message.get_attr("TCA_KIND") == "cake"
+    options = message.get_attr("TCA_OPTIONS")
+    assert [name for name, _ in options["attrs"]] == ["TCA_CAKE_BASE_RATE64"]
+    assert options.get_attr("TCA_CAKE_BASE_RATE64") == 1_250_000_000

@@ -118,7 +118,10 @@ def test_two_way_delay_leaves_out_the_reflectors_time_and_clock(
 ) -> None:
     path = Path(key=key, offset_ns=offset_ns)
     answer = path.ask(dwell_ns=3 * MS)
-    assert answer == Answer(0, NOW, NOW + 23 * MS, 20 * MS, was_overdue=False, tlvs=b"")
+    forward_ns = 10 * MS + offset_ns
+    assert answer == Answer(
+        0, NOW, NOW + 23 * MS, 20 * MS, was_overdue=False, tlvs=b"", forward_ns=forward_ns
+    )
     assert path.sender.counters.absurd == 0
 
 

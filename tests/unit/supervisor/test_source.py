@@ -1,6 +1,7 @@
 """What a box tells of its decisions: every move is recorded, and `why` has an answer for each."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from ipaddress import ip_address
 from pathlib import Path
@@ -72,7 +73,8 @@ def _source(engine: Engine, directory: Path, reflector: SessionReflector = REFLE
     box = SimpleNamespace(
         engine=engine,
         warnings=Warnings(),
-        reconciler=SimpleNamespace(ops={}, ops_failed=0),
+        reconciler=SimpleNamespace(ops=Counter(), ops_failed=0),
+        rates=SimpleNamespace(ops=Counter(), lines={}),
         prober=SimpleNamespace(sent=0, answered=0),
         reflection=SimpleNamespace(counters=reflector.counters),
     )
