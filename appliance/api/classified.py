@@ -6,7 +6,7 @@ from appliance.api.problems import UnknownName
 from appliance.config.flow import Flow
 from appliance.config.intent import Intent
 from appliance.contract.decision import Classified
-from appliance.core.classify import classify, lan_of, site_of
+from appliance.core.classify import classify, goes_to, lan_of
 
 
 def classified(intent: Intent, flow: Flow) -> Classified:
@@ -27,6 +27,6 @@ def classified(intent: Intent, flow: Flow) -> Classified:
         lan=flow.lan,
         dscp=found.dscp,
         set_dscp=found.traffic_class.set_dscp,
-        site=site_of(intent, flow.destination),
+        site=goes_to(intent, flow.destination),
         carriers=(),
     )

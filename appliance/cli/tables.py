@@ -175,7 +175,7 @@ def show_classified(out: Console, told: Row, *, is_running: bool) -> None:
     leaves = "" if told["set_dscp"] is None else f", leaves with DSCP {told['set_dscp']}"
     out.print(f"comes from {comes}, DSCP {told['dscp']}{leaves}", markup=False)
     if told["site"] is None:
-        out.print("goes to no other site")
+        out.print("stays at this site")
     elif is_running:
         way = (
             f"over {words.carriers(told['carriers'])}" if told["carriers"] else "nowhere: discarded"

@@ -93,16 +93,27 @@ def class_table(index: int) -> int:
     return TABLE_BASE + 0x100 + index
 
 
+def internet_table(index: int) -> int:
+    """Route table of a class for all that no other table knows: its way to the internet."""
+    return TABLE_BASE + 0x300 + index
+
+
 BACKSTOP_TABLE = TABLE_BASE + 0x200  # `unreachable` for every prefix of every site: fail closed
 
 
 def plane_nexthop(plane: Plane, family: int) -> int:
-    """Id of the nexthop object of a plane. `family` is 4 or 6: the kernel keeps them apart."""
+    """Id of the nexthop object of a plane, or of an uplink's way out (`exit_plane`).
+
+    `family` is 4 or 6: the kernel keeps them apart.
+    """
     return NEXTHOP_ID_BASE + (plane.local * 16 + plane.remote) * 2 + (family == 6)
 
 
 def group_nexthop(class_index: int, site: SiteId, family: int) -> int:
-    """Id of the weighted nexthop group of a class in mode `share` toward a site."""
+    """Id of the weighted nexthop group of a class in mode `share` toward a site.
+
+    No site has the number 0, which stands for the internet here.
+    """
     return 0x40000000 | class_index << 24 | site << 1 | (family == 6)
 
 

@@ -20,6 +20,7 @@ from appliance.config.scalars import did_you_mean, render_duration
 from appliance.config.schema import MAX_CLASSES
 from appliance.config.shaping import check_shaping
 from appliance.config.validate import Parts
+from appliance.contract.ids import INTERNET
 
 DEFAULT_CLASS = DefaultClass.DEFAULT.value
 MIN_TARGETS = 3
@@ -61,6 +62,9 @@ def _identities(parts: Parts, own_public_key: str | None) -> Iterator[Finding]:
     yield from _unique(
         "every site of the fleet has a name of its own", own, _claims("peers", parts.peers, "name")
     )
+    for at, name in [*own, *_claims("peers", parts.peers, "name")]:
+        if name == INTERNET:
+            yield Finding(at, f"`{INTERNET}` is where what goes to no site goes", "another name")
     own_id: list[tuple[Path, int]] = [(("site", "id"), parts.site.id)] if parts.site else []
     yield from _unique(
         "every site of the fleet has an id of its own", own_id, _claims("peers", parts.peers, "id")

@@ -22,6 +22,7 @@ from appliance.config.intent import (
     DefaultClass,
     Fallback,
     Interface,
+    Internet,
     Mode,
     Network,
     Protocol,
@@ -183,5 +184,6 @@ ModeName = Annotated[Mode, PlainValidator(scalars.choice_of(Mode)), _words(*Mode
 DefaultClassName = Annotated[
     DefaultClass, PlainValidator(scalars.choice_of(DefaultClass)), _words(*DefaultClass)
 ]
+InternetName = Annotated[Internet, PlainValidator(scalars.choice_of(Internet)), _words(*Internet)]
 FallbackName = Annotated[Fallback, PlainValidator(scalars.choice_of(Fallback)), _words(*Fallback)]
 Tier = Annotated[list[Name], Field(min_length=1), OneOrMany()]

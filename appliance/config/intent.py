@@ -204,6 +204,13 @@ class Fallback(StrEnum):
     FAIL_CLOSED = "fail-closed"  # its packets are discarded (MEF 70.1)
 
 
+class Internet(StrEnum):
+    """How a class gets to the internet."""
+
+    LOCAL = "local"  # out of an uplink of this box
+    NONE = "none"  # not at all: its packets are discarded
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How a class chooses among paths."""
@@ -215,6 +222,7 @@ class Policy:
     fallback: Fallback = Fallback.BEST_EFFORT
     metered: bool = True  # may metered uplinks carry it?
     hold_s: float = 60.0  # a path must be clean this long before the class returns to it
+    internet: Internet = Internet.LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +277,13 @@ def rules(intent: Intent) -> tuple[tuple[TrafficClass, Match], ...]:
     """
     stated = [(each, match) for each in intent.classes for match in each.matches]
     return tuple(sorted(stated, key=lambda rule: rule[1].is_shipped))
+
+
+def permits(policy: Policy, uplink: Uplink) -> bool:
+    """May a class use this uplink at this end?"""
+    return (policy.metered or not uplink.metered) and any(
+        uplink.label in labels for labels in policy.tiers
+    )
 
 
 def planes(intent: Intent) -> tuple[Plane, ...]:

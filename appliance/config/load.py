@@ -218,6 +218,7 @@ def _policy(
         fallback=policy.fallback,
         metered=policy.metered,
         hold_s=policy.hold / 1e6,
+        internet=policy.internet,
     )
 
 

@@ -21,6 +21,7 @@ from appliance.config.fields import (
     Gateway,
     HealthTarget,
     Hold,
+    InternetName,
     Interval,
     LanAddress,
     Limit,
@@ -47,7 +48,7 @@ from appliance.config.fields import (
     parse_hold,
     parse_interval,
 )
-from appliance.config.intent import DefaultClass, Fallback, Mode
+from appliance.config.intent import DefaultClass, Fallback, Internet, Mode
 
 VERSION = 1
 MAX_CLASSES = 14  # beside the default class
@@ -410,6 +411,14 @@ class Policy(Section):
     )
     metered: bool = Field(
         default=True, description="Whether metered uplinks may carry the class.", examples=[False]
+    )
+    internet: InternetName = Field(
+        default=Internet.LOCAL,
+        description=(
+            "How the class gets to the internet: `local`, out of the uplinks that its tiers name, "
+            "or `none`, not at all."
+        ),
+        examples=["none"],
     )
     hold: Hold = Field(
         **by_default("60 s", parse_hold),

@@ -106,7 +106,7 @@ class Classified:
     lan: str | None  # that it comes from; None: from another site
     dscp: Dscp  # as this box takes it: 0 from a LAN that is not trusted
     set_dscp: Dscp | None  # that it leaves with, where its class says so
-    site: str | None  # behind which its destination is; None: behind none
+    site: str | None  # behind which its destination is, or "internet"; None: it stays here
     carriers: tuple[CarrierStatus, ...]  # now; none: discarded, or nobody was asked
 
 
@@ -123,8 +123,9 @@ class FlowStatus:
     port: Port | None
     class_name: str
     rule: str  # the likely one: a DSCP and a MAC address are not kept
-    site: str | None  # at the other end; None: none
-    carriers: tuple[CarrierStatus, ...]  # of the class to that site, now
+    site: str | None  # at the other end, or "internet"; None: none
+    carriers: tuple[CarrierStatus, ...]  # of the class to that site, now; of the flow itself when
+    # it has left for the internet: it stays on its uplink
     sent_bps: BitsPerSecond | None  # the way of its first packet; None: not counted
     received_bps: BitsPerSecond | None
     is_fast: bool  # takes the fast path

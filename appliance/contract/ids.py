@@ -20,6 +20,16 @@ class Plane(NamedTuple):
         return f"{self.local}-{self.remote}"
 
 
+# Where a class goes that leaves the box by an uplink itself, as if it were one more site.
+INTERNET = SiteName("internet")
+OUTSIDE = Slot(0)  # no uplink has it: the far end of the way out
+
+
+def exit_plane(local: Slot) -> Plane:
+    """The way out of an uplink itself, as if it were a plane."""
+    return Plane(local, OUTSIDE)
+
+
 class PathId(NamedTuple):
     """A way a packet can take to a site."""
 

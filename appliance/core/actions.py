@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from appliance.contract.ids import ClassName, PathId, Plane, SiteName
+from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
 from appliance.core.steering import Assignment
 
 
@@ -47,6 +47,18 @@ class DetourPlanes:
 
 
 @dataclass(frozen=True, slots=True)
+class EndFlows:
+    """Forget the flows of some classes that left for the internet by this uplink.
+
+    Their next packets begin new ones, by whatever carries the class now.
+    """
+
+    uplink: Slot
+    classes: tuple[ClassName, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyPath:
     """Send a short burst of probes on the path, and ask over the alternative what arrived."""
 
@@ -84,4 +96,12 @@ class ClearWarning:
     subject: str
 
 
-Action = MoveClass | DetourPlanes | VerifyPath | SetProbeInterval | RaiseWarning | ClearWarning
+Action = (
+    MoveClass
+    | DetourPlanes
+    | EndFlows
+    | VerifyPath
+    | SetProbeInterval
+    | RaiseWarning
+    | ClearWarning
+)

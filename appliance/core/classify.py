@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from appliance.config.flow import Flow
 from appliance.config.intent import WITH_PORTS, Address, Intent, Match, Network, TrafficClass, rules
-from appliance.contract.ids import SiteName
+from appliance.contract.ids import INTERNET, SiteName
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,17 @@ def site_of(intent: Intent, destination: Address) -> SiteName | None:
     """The other site that an address is behind, if it is behind one."""
     found = (peer.name for peer in intent.peers if _is_in(destination, peer.prefixes))
     return next(found, None)
+
+
+def goes_to(intent: Intent, destination: Address) -> SiteName | None:
+    """Where packets to an address go: to a site, to the internet, or None when they stay here."""
+    is_near = destination.is_multicast or destination.is_link_local or destination.is_loopback
+    site = site_of(intent, destination)
+    if site is not None or is_near or lan_of(intent, destination) is not None:
+        return site
+    if destination.version == 6 and destination in intent.overlay:
+        return None
+    return INTERNET
 
 
 def _is_within(port: int, ranges: tuple[tuple[int, int], ...]) -> bool:

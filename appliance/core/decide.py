@@ -11,8 +11,8 @@ from collections.abc import Callable
 from ipaddress import IPv6Network
 
 from appliance.config.intent import Intent, Policy, TrafficClass
-from appliance.contract.ids import ClassName, PathId, Plane, SiteId, SiteName
-from appliance.core import measure, reload, uplinks
+from appliance.contract.ids import INTERNET, ClassName, PathId, Plane, SiteId, SiteName
+from appliance.core import breakout, measure, reload, uplinks
 from appliance.core.actions import Action, Severity, VerifyPath
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.events import (
@@ -93,23 +93,28 @@ def next_deadline(state: State) -> float | None:
         return state.now
     if not state.is_settled:
         return None if state.settle_at == float("inf") else state.settle_at
-    if state.review_at == float("inf"):
-        return None
+    review_at = state.review_at
     if len(state.sites) > SLICE:  # looking who is due costs as much for one as for all
-        return math.ceil(state.review_at / TOGETHER_S) * TOGETHER_S
-    return state.review_at
+        together = review_at / TOGETHER_S
+        review_at = math.ceil(together) * TOGETHER_S if math.isfinite(together) else review_at
+    review_at = min(review_at, state.internet.site.review_at)
+    return None if math.isinf(review_at) else review_at
 
 
 def decide(state: State, event: Event, now: float) -> tuple[State, tuple[Action, ...]]:
     """Advance the state by one event that happened at `now`, seconds on the monotonic clock."""
     draft = Draft(state, now)
     _ON[type(event)](draft, event)
+    breakout.follow(draft)
     return draft.freeze(), tuple(draft.actions)
 
 
 def _adopted(draft: Draft, event: SteeringAdopted) -> None:
     names = {plan.name for plan in draft.intent.classes}
     for class_name, site_name, assignment in event.assignments:
+        if site_name == INTERNET and class_name in names:
+            breakout.adopted(draft, class_name, assignment)
+            continue
         site = draft.site(site_name)
         if site is None or class_name not in names:
             continue
@@ -277,6 +282,7 @@ def _came_back(draft: Draft, site: SiteDraft, before: PathState, after: PathStat
         # urgent, and fast probing keeps both ends busy.
         _suspect_loss(draft, site, after.plane)
         return
+    draft.is_exit_stale = True
     reconsider(draft, site)
     if draft.detours:
         uplinks.undo_detours(draft)
@@ -297,9 +303,15 @@ def _far_end(draft: Draft, event: FarEndReported) -> None:
         _fall(draft, site, path)
 
 
+def _probed(draft: Draft, event: UplinkProbed) -> None:
+    uplinks.probed(draft, event)
+    breakout.probed(draft, event)
+
+
 def _fall(draft: Draft, site: SiteDraft, path: PathState) -> None:
     """A path is down."""
     site.paths[path.plane] = fall(path, draft.now)
+    draft.is_exit_stale = True
     _warn_direction(draft, site, path)
     reconsider(draft, site)
 
@@ -370,7 +382,7 @@ _ON: dict[type, Callable[..., None]] = {
     IntentChanged: reload.changed,
     SteeringAdopted: _adopted,
     UplinkChanged: uplinks.changed,
-    UplinkProbed: uplinks.probed,
+    UplinkProbed: _probed,
     PathsSampled: _sampled,
     TrafficSampled: _traffic,
     AnswerLate: _late,

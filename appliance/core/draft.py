@@ -59,6 +59,8 @@ class Draft:
         self.forgiven_at = state.forgiven_at
         self.boosts = state.boosts
         self.bursts = state.bursts
+        self.internet = state.internet
+        self.is_exit_stale = False  # something that ways to the internet depend on has changed
         self._open: dict[SiteName, SiteDraft] = {}
 
     def lay_out(self, intent: Intent, layout: Layout, sites: Mapping[SiteName, SiteState]) -> None:
@@ -162,6 +164,7 @@ class Draft:
             self.boosts,
             self.bursts,
             self.now,
+            self.internet,
         )
 
     def earliest_review(self) -> float:

@@ -8,8 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from appliance.config.intent import Fallback, Intent, Mode, Peer, PeerUplink, Policy, Sla, Uplink
-from appliance.contract.ids import ClassName, Label, Plane, SiteName, Slot
+from appliance.config.intent import (
+    Fallback,
+    Intent,
+    Internet,
+    Mode,
+    Peer,
+    PeerUplink,
+    Policy,
+    Sla,
+    Uplink,
+    permits,
+)
+from appliance.contract.ids import ClassName, Label, Plane, SiteName, Slot, exit_plane
 from appliance.core.mos import loss_at
 from appliance.core.sequential import LossLimit, loss_limit
 
@@ -63,6 +74,7 @@ class Layout:
     """Everything derived from one intent."""
 
     shapes: Mapping[SiteName, Shape]
+    internet: Shape
     slas: tuple[SlaPlan, ...]
     judged: tuple[int, ...]  # places of the SLAs that limit anything
     limits: tuple[LossLimit, ...]
@@ -89,6 +101,7 @@ def lay_out(intent: Intent) -> Layout:
     paths = sum([len(p.uplinks) for p in intent.peers])
     return Layout(
         shapes=shapes,
+        internet=_internet(intent, places),
         slas=slas,
         judged=tuple([place for place, plan in enumerate(slas) if not plan.sla.is_empty]),
         limits=limits,
@@ -160,6 +173,38 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
     )
 
 
+def _internet(intent: Intent, places: Mapping[Sla, int]) -> Shape:
+    """The internet as one more site: its paths are the ways out of the uplinks themselves."""
+    names = {exit_plane(u.slot): str(u.name) for u in intent.uplinks}
+    classes = []
+    for policy in intent.policies:
+        tier_of = {label: tier for tier, labels in enumerate(policy.tiers) for label in labels}
+        candidates = [
+            Candidate(
+                plane := exit_plane(u.slot), tier_of[u.label], u.metered, u.weight, names[plane]
+            )
+            for u in sorted(intent.uplinks, key=lambda u: u.slot)
+            if policy.internet is Internet.LOCAL and permits(policy, u)
+        ]
+        classes.append(
+            ClassPlan(
+                policy.class_name,
+                policy,
+                places[policy.sla],
+                tuple(candidates),
+                policy.mode is Mode.SINGLE,
+                policy.fallback is Fallback.FAIL_CLOSED,
+            )
+        )
+    return Shape(
+        tuple(names),
+        names,
+        tuple(classes),
+        frozenset(c.plane for plan in classes for c in plan.candidates),
+        frozenset(exit_plane(u.slot) for u in intent.uplinks if u.metered),
+    )
+
+
 def _tier(tier_of: Mapping[Label, int], own: Label, far: Label) -> int | None:
     """The worse of both ends. A far end's label that the policy does not list does not matter."""
     tier = tier_of.get(own)
@@ -180,14 +225,7 @@ def _stand_ins(intent: Intent, dead: Uplink) -> tuple[Slot, ...]:
     policy = intent.policy(intent.default_class.name)
     tier_of = {label: tier for tier, labels in enumerate(policy.tiers) for label in labels}
     last = len(policy.tiers)
-    users = [p for p in intent.policies if _permits(p, dead)]
-    others = [u for u in intent.uplinks if u != dead and all(_permits(p, u) for p in users)]
+    users = [p for p in intent.policies if permits(p, dead)]
+    others = [u for u in intent.uplinks if u != dead and all(permits(p, u) for p in users)]
     others.sort(key=lambda u: (tier_of.get(u.label, last), u.metered, u.slot))
     return tuple([u.slot for u in others])
-
-
-def _permits(policy: Policy, uplink: Uplink) -> bool:
-    """May a class use this uplink at this end?"""
-    return (policy.metered or not uplink.metered) and any(
-        uplink.label in labels for labels in policy.tiers
-    )

@@ -5,8 +5,8 @@ It words decisions and makes none. Paths are called by uplink label and plane: "
 
 from collections.abc import Mapping, Sequence
 
-from appliance.config.intent import Policy, Uplink
-from appliance.contract.ids import Plane, SiteName, Slot
+from appliance.config.intent import Internet, Policy, Uplink
+from appliance.contract.ids import OUTSIDE, Plane, SiteName, Slot
 from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan
 from appliance.core.selection import Standing
@@ -79,7 +79,9 @@ def carries(plan: ClassPlan, after: Sequence[Standing]) -> str:
     parts = []
     for standing in after:
         name = standing.candidate.name
-        if not standing.path.estimate.answered:
+        if standing.candidate.plane.remote == OUTSIDE:
+            parts.append(f"{name} works")
+        elif not standing.path.estimate.answered:
             parts.append(f"{name} is there, not yet measured")
         elif standing.meets:
             parts.append(f"{name} {_how_it_meets(plan, standing.path)}")
@@ -110,6 +112,8 @@ def trouble(standing: Standing, uplinks: Mapping[Slot, UplinkState]) -> str:
     path = standing.path
     if not standing.is_attached:
         return f"its uplink {uplink_trouble(uplinks.get(path.plane.local))}"
+    if path.plane.remote == OUTSIDE:
+        return "works" if standing.is_usable else exit_trouble(uplinks.get(path.plane.local))
     if path.liveness is Liveness.DOWN:
         more = "" if path.unanswered >= FEW else " and others over the same uplink"
         count = f"{path.unanswered} probe{'s' if path.unanswered != 1 else ''} in a row"
@@ -151,6 +155,17 @@ def uplink_trouble(uplink: UplinkState | None) -> str:
     return "works"
 
 
+def exit_trouble(uplink: UplinkState | None) -> str:
+    """What keeps an uplink from leading to the internet, as the end of a sentence."""
+    if uplink is None or not uplink.is_usable:
+        return uplink_trouble(uplink)
+    if uplink.probed is not None and not uplink.probed.is_healthy:
+        return f"is not answered outside the tunnels: {uplink.probed.evidence}"
+    if uplink.facts is not None and not uplink.facts.gateways:
+        return "has no gateway"
+    return "is silent in its tunnels while others are not"
+
+
 def detour(dead: Uplink, uplink: UplinkState, spare: Uplink) -> str:
     """The sentence of a `DetourPlanes`."""
     return f"uplink {dead.name} {uplink_trouble(uplink)}; its planes go over {spare.name}"
@@ -173,6 +188,8 @@ def policy(plan: Policy) -> str:
     parts.append(plan.fallback.value.replace("-", " "))
     if not plan.metered:
         parts.append("never metered")
+    if plan.internet is Internet.NONE:
+        parts.append("no internet")
     return "; ".join(parts)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from appliance.config.intent import Peer
-from appliance.contract.ids import ClassName, PathId, SiteName, Slot
-from appliance.core import uplinks
+from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName, Slot
+from appliance.core import breakout, uplinks
 from appliance.core.draft import Draft
 from appliance.core.events import IntentChanged
 from appliance.core.layout import Layout, lay_out
@@ -38,8 +38,10 @@ def changed(draft: Draft, event: IntentChanged) -> None:
         peer.name: _site(draft, layout, peer, known.get(peer.site_id), same, names, judge_anew)
         for peer in intent.peers
     }
+    layout_was = draft.layout
     draft.lay_out(intent, layout, sites)
     _keep_uplinks(draft, same)
+    breakout.reload(draft, layout_was)
     _forget_warnings(draft)
     if draft.is_settled:
         uplinks.warn_all(draft)  # by the names that they have now
@@ -144,7 +146,8 @@ def _keep_uplinks(draft: Draft, same: set[Slot]) -> None:
 
 
 def _forget_warnings(draft: Draft) -> None:
-    subjects: set[str] = {u.name for u in draft.intent.uplinks}
+    subjects: set[str] = {INTERNET, *(u.name for u in draft.intent.uplinks)}
+    subjects.update([f"{plan.name} to {INTERNET}" for plan in draft.layout.internet.classes])
     for site, shape in draft.layout.shapes.items():
         subjects.add(site)
         subjects.update([f"{plan.name} to {site}" for plan in shape.classes])

@@ -38,7 +38,7 @@ def reconsider(draft: Draft, site: SiteDraft) -> None:
     for plan in site.shape.classes:
         if is_reachable or plan.name in site.classes:
             standings = stand_all(plan, site.paths, usable)
-            _decide_class(draft, site, plan, standings)
+            decide_class(draft, site, plan, standings)
     _warn_unreachable(draft, site)
     repace(draft, site)
 
@@ -115,9 +115,8 @@ def _next_rise(draft: Draft, site: SiteDraft) -> float:
     )
 
 
-def _decide_class(
-    draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list[Standing]
-) -> None:
+def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list[Standing]) -> None:
+    """Decide what carries one class to one site."""
     held = site.classes.get(plan.name)
     choice = choose(plan, standings, held, draft.now)
     site.review_at = min(site.review_at, choice.review_at)

@@ -4,19 +4,19 @@ Named tuples where one is made for every sample or probe, dataclasses elsewhere.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
 from appliance.config.intent import Intent
-from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
+from appliance.contract.ids import INTERNET, ClassName, PathId, Plane, SiteName, Slot
 from appliance.core.actions import Cause, Severity
 from appliance.core.belief import NOTHING, Heard
 from appliance.core.estimate import UNMEASURED, Estimate
 from appliance.core.events import UplinkFacts, UplinkProbed
-from appliance.core.layout import Layout
+from appliance.core.layout import Layout, Shape
 from appliance.core.sequential import LossTest
 from appliance.core.steering import Assignment, Steering
 from appliance.core.verdict import Verdict
@@ -104,6 +104,16 @@ class UplinkState:
         return self.condemned_at is None and self.facts is not None and self.facts.is_attached
 
 
+@dataclass(frozen=True, slots=True)
+class InternetState:
+    """What carries classes to the internet: as a site whose paths are the uplinks themselves."""
+
+    site: SiteState = field(default_factory=lambda: SiteState({}))
+    vouched: Mapping[Slot, float] = field(default_factory=lambda: MappingProxyType({}))
+    ended: frozenset[tuple[ClassName, Slot]] = frozenset()  # flows on uplinks that are dead still
+    seen: Mapping[Slot, UplinkState] | None = None  # the uplinks when it was last looked at
+
+
 class Warned(NamedTuple):
     """A warning that stands."""
 
@@ -128,6 +138,23 @@ class State:
     boosts: Bucket = EMPTY  # of the box: paths that may begin to be probed fast
     bursts: Bucket = EMPTY  # of the box: paths that may be verified by a burst
     now: float = 0.0  # of the last event
+    internet: InternetState = field(default_factory=InternetState)
+
+
+def everywhere(state: State) -> Iterator[tuple[SiteName, SiteState]]:
+    """Every site, and the internet after them."""
+    yield from state.sites.items()
+    yield INTERNET, state.internet.site
+
+
+def entry_of(state: State, site: SiteName) -> SiteState | None:
+    """What is known of a site or of the internet; None: there is no such site."""
+    return state.internet.site if site == INTERNET else state.sites.get(site)
+
+
+def shape_of(state: State, site: SiteName) -> Shape:
+    """What follows from the intent for a site or the internet. Raises KeyError."""
+    return state.layout.internet if site == INTERNET else state.layout.shapes[site]
 
 
 def steering(state: State) -> Steering:
@@ -135,7 +162,7 @@ def steering(state: State) -> Steering:
     return Steering(
         {
             (name, site): held.assignment
-            for site, entry in state.sites.items()
+            for site, entry in everywhere(state)
             for name, held in entry.classes.items()
         },
         dict(state.detours),

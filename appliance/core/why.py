@@ -5,14 +5,23 @@ sentence that decided. It reads the state and decides nothing.
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.contract.ids import ClassName, PathId, SiteName
+from appliance.config.intent import Internet
+from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName
 from appliance.core import reasons
 from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan, Shape
 from appliance.core.liveness import holding
 from appliance.core.mos import mos
 from appliance.core.selection import Standing, stand_all
-from appliance.core.state import ClassState, Liveness, PathState, SiteState, State
+from appliance.core.state import (
+    ClassState,
+    Liveness,
+    PathState,
+    SiteState,
+    State,
+    entry_of,
+    shape_of,
+)
 from appliance.core.steering import Carrier
 
 VerdictWord = Literal["meets", "violates", "unmeasured", "unusable", "not-permitted"]
@@ -53,7 +62,9 @@ class Explanation:
 
 def explain(state: State, class_name: ClassName, site: SiteName) -> Explanation:
     """Explain as of the last event. Raises KeyError for a class or site that does not exist."""
-    entry, shape = state.sites[site], state.layout.shapes[site]
+    entry, shape = entry_of(state, site), shape_of(state, site)
+    if entry is None:
+        raise KeyError(site)
     plan = next((p for p in shape.classes if p.name == class_name), None)
     if plan is None:
         raise KeyError(class_name)
@@ -62,9 +73,9 @@ def explain(state: State, class_name: ClassName, site: SiteName) -> Explanation:
     permitted = [_view(state, site, plan, held, s) for s in sorted(standings, key=lambda s: s.rank)]
     known = {view.path.plane for view in permitted}
     others = [
-        _not_permitted(state, site, shape, entry.paths[plane])
+        _not_permitted(state, site, shape, plan, entry.paths[plane])
         for plane in shape.planes
-        if plane not in known
+        if plane not in known and plane in entry.paths
     ]
     return Explanation(
         class_name,
@@ -80,6 +91,10 @@ def explain(state: State, class_name: ClassName, site: SiteName) -> Explanation:
 
 def _standings(state: State, entry: SiteState, plan: ClassPlan) -> list[Standing]:
     usable = {slot for slot, uplink in state.uplinks.items() if uplink.is_usable}
+    if entry is state.internet.site:
+        if not entry.paths:
+            return []  # nothing is decided yet
+        usable |= {p.local for p, s in entry.paths.items() if s.liveness is Liveness.UP}
     return stand_all(plan, entry.paths, usable)
 
 
@@ -144,10 +159,14 @@ def _waits(state: State, plan: ClassPlan, standing: Standing) -> str:
     return f"clean for {reasons.seconds(clean_s)} of {reasons.seconds(hold_s)}"
 
 
-def _not_permitted(state: State, site: SiteName, shape: Shape, path: PathState) -> CandidateView:
+def _not_permitted(
+    state: State, site: SiteName, shape: Shape, plan: ClassPlan, path: PathState
+) -> CandidateView:
     plane = path.plane
     is_metered = plane in shape.metered
     remark = "metered, and the policy never uses that" if is_metered else "in no tier of the policy"
+    if site == INTERNET and plan.policy.internet is Internet.NONE:
+        remark = "the policy has no internet"
     return CandidateView(
         PathId(site, plane),
         shape.names[plane],

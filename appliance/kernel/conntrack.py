@@ -1,8 +1,10 @@
-"""The flows that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): read, never changed.
+"""The flows that the kernel tracks (linux/netfilter/nfnetlink_conntrack.h): read, or ended.
 
-A reading takes as long as there are flows: it is bounded, and meant for a thread.
+Either takes as long as there are flows: it is bounded, and meant for a thread.
 """
 
+import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,12 +13,14 @@ from ipaddress import ip_address
 
 from appliance.config.addressing import CLASS_MARK_MASK
 from appliance.config.intent import Address
-from appliance.kernel.netlink import Netlink, attributes
+from appliance.kernel.netlink import Netlink, attribute, attributes, message
 
 _NETLINK_NETFILTER = 12
 _GET = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+_DELETE = 1 << 8 | 2  # IPCTNL_MSG_CT_DELETE
 _MESSAGE = struct.Struct(">BBH")  # nfgenmsg: family, version, resource
 _TUPLE_ORIGINAL, _STATUS, _MARK, _COUNTERS_ORIGINAL, _COUNTERS_REPLY, _ID = 1, 3, 8, 9, 10, 12
+_MARK_MASK = 21
 _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
 _ADDRESSES = ((1, 2), (3, 4))  # source and destination, IPv4 and IPv6
 _NUMBER, _SOURCE_PORT, _PORT = 1, 2, 3
@@ -61,6 +65,25 @@ def read_flows(most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
     finally:
         netlink.close()
     return tuple(found), looked_at <= most
+
+
+def end_flows(mark: int, mask: int) -> None:
+    """Forget every flow whose mark has these bits: one message, the kernel looks for them.
+
+    A `mask` of 0 would be all flows of the machine and is refused. Raises OSError, ValueError.
+    """
+    if not mask or mark & ~mask:
+        msg = f"mark {mark:#x} with mask {mask:#x}"
+        raise ValueError(msg)
+    body = _MESSAGE.pack(socket.AF_UNSPEC, 0, 0)
+    body += attribute(_MARK, mark.to_bytes(4)) + attribute(_MARK_MASK, mask.to_bytes(4))
+    netlink = Netlink(_NETLINK_NETFILTER)
+    try:
+        for refusal in netlink.send([message(_DELETE, 0, body)]):
+            if refusal.errno != errno.ENOENT:
+                raise OSError(refusal.errno, os.strerror(refusal.errno))
+    finally:
+        netlink.close()
 
 
 def parse_flow(payload: bytes) -> Iterator[TrackedFlow]:

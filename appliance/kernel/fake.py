@@ -114,6 +114,9 @@ class FakeKernel:
     async def read_flows(self, most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
         return tuple(self.flows[:most]), len(self.flows) <= most
 
+    async def end_flows(self, mark: int, mask: int) -> None:
+        self.flows = [flow for flow in self.flows if flow.mark & mask != mark]
+
     def read_queue(self, device: str) -> QueueCounters | None:
         return self.queues.get(device)
 
@@ -180,7 +183,8 @@ class FakeKernel:
                     raise KernelError(op, errno.EEXIST)
                 self._put(op, key, item)
             case Change(key, _, item):
-                if key.kind not in _ONLY_SET and key not in self.owned:
+                is_default = key.kind is Kind.ROUTE and str(key.ident[1]).endswith("/0")
+                if key.kind not in _ONLY_SET and key not in self.owned and not is_default:
                     raise KernelError(op, _MISSING.get(key.kind, errno.ENOENT))
                 self._put(op, key, item)
             case Delete(key, _):
@@ -229,7 +233,7 @@ class FakeKernel:
                 return None if is_there else _UNSAID
             case DeviceAddress():
                 return None if self._has_device(name) else errno.ENODEV
-            case Nexthop(_, device):
+            case Nexthop(device=device):
                 return None if self._has_device(device) else errno.ENODEV
             case NexthopGroup(members):
                 known = all(Key(Kind.NEXTHOP, (hop,)) in self.owned for hop, _ in members)

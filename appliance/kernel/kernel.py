@@ -97,6 +97,10 @@ class Kernel(Protocol):
         """
         ...
 
+    async def end_flows(self, mark: int, mask: int) -> None:
+        """Forget all flows whose conntrack mark has these bits. Raises KernelError."""
+        ...
+
     def read_queue(self, device: str) -> QueueCounters | None:
         """What the root qdisc of a device counts; None for one that is not there."""
         ...

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from appliance.kernel import listing, tc
 from appliance.kernel import rtnetlink as rt
-from appliance.kernel.conntrack import TrackedFlow, read_flows
+from appliance.kernel.conntrack import TrackedFlow, end_flows, read_flows
 from appliance.kernel.kernel import KernelError, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
 from appliance.kernel.netlink import InterruptedDumpError, Netlink, Refusal
@@ -104,6 +104,12 @@ class LinuxKernel:
     async def read_flows(self, most: int) -> tuple[tuple[TrackedFlow, ...], bool]:
         try:
             return await asyncio.to_thread(read_flows, most)
+        except OSError as error:
+            raise _failed(None, error) from error
+
+    async def end_flows(self, mark: int, mask: int) -> None:
+        try:
+            await asyncio.to_thread(end_flows, mark, mask)
         except OSError as error:
             raise _failed(None, error) from error
 

@@ -83,7 +83,7 @@ def address(payload: bytes, names: Mapping[int, str]) -> tuple[Key, DeviceAddres
 
 def nexthop(payload: bytes, names: Mapping[int, str]) -> tuple[Key, Item] | None:
     """A nexthop object or group of ours."""
-    family, _, protocol, _ = rt.NEXTHOP_HEADER.unpack_from(payload)
+    family, _, protocol, flags = rt.NEXTHOP_HEADER.unpack_from(payload)
     if protocol != ROUTE_PROTOCOL:
         return None
     found = attributes(payload, rt.NEXTHOP_HEADER.size)
@@ -92,7 +92,10 @@ def nexthop(payload: bytes, names: Mapping[int, str]) -> tuple[Key, Item] | None
         members = ((hop, weight + 1) for hop, weight, _, _ in rt.GROUP_MEMBER.iter_unpack(group))
         return Key(Kind.GROUP, (ident,)), NexthopGroup(tuple(sorted(members)))
     device = names.get(_u32(found[rt.NHA_OIF]), "") if rt.NHA_OIF in found else ""
-    return Key(Kind.NEXTHOP, (ident,)), Nexthop(_VERSIONS.get(family, family), device)
+    version, via = _VERSIONS.get(family, family), found.get(rt.NHA_GATEWAY)
+    gateway = _address(version, via) if via is not None and version in _ADDRESSES else None
+    on_link = bool(flags & rt.ONLINK)
+    return Key(Kind.NEXTHOP, (ident,)), Nexthop(version, device, gateway, on_link)
 
 
 def qdisc(payload: bytes) -> tuple[int, str]:
@@ -172,6 +175,7 @@ def rule(payload: bytes) -> tuple[Key, Rule] | None:
         _u32(found.get(rt.FRA_TABLE, bytes(4))),
         _u32(mark) if mark is not None else None,
         _u32(mask) if mask is not None and mark is not None else None,
+        found.get(rt.FRA_SUPPRESS_PREFIXLEN) == bytes(4),
     )
 
 

@@ -64,7 +64,8 @@ TCA_KIND, TCA_OPTIONS, TCA_STATS2, TCA_STATS_BASIC, TCA_STATS_QUEUE = 1, 2, 7, 1
 CAKE_BASE_RATE64 = 2
 RTA_METRICS, RTA_TABLE, RTA_NH_ID, RTAX_MTU = 8, 15, 30, 2
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
-NHA_ID, NHA_GROUP, NHA_OIF = 1, 2, 5
+FRA_SUPPRESS_PREFIXLEN = 14
+NHA_ID, NHA_GROUP, NHA_OIF, NHA_GATEWAY = 1, 2, 5, 6
 IFF_UP = 1
 UNICAST, UNREACHABLE = 1, 7
 ONLINK = 4
@@ -92,6 +93,8 @@ def encode(op: Op) -> tuple[bytes, ...]:
     flags = CREATE | EXCL if isinstance(op, Add) else REPLACE
     match item:
         case Route():
+            if flags == REPLACE and str(key.ident[1]).endswith("/0"):
+                flags |= CREATE  # it went with the uplink's carrier, as its nexthop object did
             return (_route(key, item, flags),)
         case Nexthop() | NexthopGroup():
             return (_nexthop(key, item, flags),)
@@ -183,8 +186,11 @@ def _address(kind: int, flags: int, key: Key, item: DeviceAddress) -> bytes:
 def _nexthop(key: Key, item: Nexthop | NexthopGroup, flags: int) -> bytes:
     ident = attribute_u32(NHA_ID, int(key.ident[0]))
     if isinstance(item, Nexthop):
-        head = NEXTHOP_HEADER.pack(FAMILIES[item.family], 0, ROUTE_PROTOCOL, 0)
+        on_link = ONLINK if item.on_link else 0
+        head = NEXTHOP_HEADER.pack(FAMILIES[item.family], 0, ROUTE_PROTOCOL, on_link)
         body = attribute_u32(NHA_OIF, socket.if_nametoindex(item.device))
+        if item.gateway is not None:
+            body += attribute(NHA_GATEWAY, item.gateway.packed)
     else:
         head = NEXTHOP_HEADER.pack(0, 0, ROUTE_PROTOCOL, 0)
         members = b"".join(GROUP_MEMBER.pack(hop, weight - 1, 0, 0) for hop, weight in item.members)
@@ -265,6 +271,8 @@ def _rule(kind: int, flags: int, key: Key, rule: Rule) -> bytes:
     if rule.mark is not None:
         mask = 0xFFFFFFFF if rule.mask is None else rule.mask
         body += attribute_u32(FRA_FWMARK, rule.mark) + attribute_u32(FRA_FWMASK, mask)
+    if rule.is_specific:
+        body += attribute_u32(FRA_SUPPRESS_PREFIXLEN, 0)
     return message(kind, flags, body + attribute(FRA_PROTOCOL, bytes([ROUTE_PROTOCOL])))
 
 

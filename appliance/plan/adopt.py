@@ -6,10 +6,17 @@ The inverse of `steer`. It never guesses: what no route of ours says is left out
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from appliance.config.addressing import class_table, management_address, plane_device, plane_nexthop
+from appliance.config.addressing import (
+    class_table,
+    internet_table,
+    management_address,
+    plane_device,
+    plane_nexthop,
+)
 from appliance.config.intent import Intent, Peer, TrafficClass, planes
-from appliance.contract.ids import ClassName, PathId, Plane, SiteName
+from appliance.contract.ids import INTERNET, ClassName, PathId, Plane, SiteName, exit_plane
 from appliance.core.steering import DEVICE_MTU, Assignment, Carrier, Steering
+from appliance.plan.breakout import DEFAULT_ROUTE
 from appliance.plan.plan import Key, Kind, Nexthop, NexthopGroup, Observed, Route
 from appliance.plan.steer import FAMILIES, METRIC
 
@@ -32,7 +39,29 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
                         None if route.mtu == DEVICE_MTU else route.mtu,
                     )
                     break
+        if (outside := _internet(intent, each, observed)) is not None:
+            assignments[each.name, INTERNET] = outside
     return Steering(MappingProxyType(assignments), MappingProxyType(_detours(intent, observed)))
+
+
+def _internet(intent: Intent, each: TrafficClass, observed: Observed) -> Assignment | None:
+    """What carries a class to the internet; None without a route there.
+
+    The first address family with a carrier speaks for both.
+    """
+    hops = {
+        plane_nexthop(exit_plane(u.slot), f): exit_plane(u.slot)
+        for u in intent.uplinks
+        for f in FAMILIES
+    }
+    found: Assignment | None = None
+    for default in DEFAULT_ROUTE.values():
+        route = observed.get(Key(Kind.ROUTE, (internet_table(each.index), default, METRIC)))
+        if isinstance(route, Route):
+            found = Assignment(_carriers(INTERNET, route, observed, hops))
+            if found.carriers:
+                break
+    return found
 
 
 def _routes(intent: Intent, each: TrafficClass, peer: Peer) -> Iterator[Key]:

@@ -9,11 +9,27 @@ direction, so a flow that was there before us is classified alike from either si
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from appliance.config.addressing import CLASS_MARK_MASK, class_mark
-from appliance.config.intent import WITH_PORTS, Intent, Match, Network, Protocol, rules
+from appliance.config.addressing import (
+    CLASS_MARK_MASK,
+    UPLINK_MARK_MASK,
+    class_mark,
+    uplink_mark,
+)
+from appliance.config.intent import (
+    WITH_PORTS,
+    Intent,
+    Internet,
+    Match,
+    Network,
+    Protocol,
+    Uplink,
+    permits,
+    rules,
+)
 
 MAX_COMMENT = 127  # octets of a rule's comment that nft takes
 _KEEP = CLASS_MARK_MASK ^ 0xFFFFFFFF
+_LOOSE = UPLINK_MARK_MASK ^ 0xFFFFFFFF
 _NO_LANS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -22,6 +38,8 @@ def render_classes(intent: Intent) -> Iterator[str]:
     yield "chain classify {"
     yield "  type filter hook prerouting priority mangle; policy accept;"
     yield "  iifname != @inside return"
+    pins = ", ".join(f"{uplink_mark(u.slot):#010x} : jump pinned_{u.slot}" for u in intent.uplinks)
+    yield f"  ct mark and {UPLINK_MARK_MASK:#010x} vmap {{ {pins} }}"
     known = ", ".join(
         f"{class_mark(c.index):#010x} : goto restore_{c.index}" for c in intent.classes
     )
@@ -43,6 +61,46 @@ def render_classes(intent: Intent) -> Iterator[str]:
         yield f"chain restore_{each.index} {{"
         yield f"  meta mark set meta mark and {_KEEP:#010x} or {mark:#010x}"
         yield "}"
+
+
+def render_pins(intent: Intent) -> Iterator[str]:
+    """Lines of the chains that keep a flow on the uplink by which its first packet left.
+
+    The conntrack mark remembers the uplink beside the class. A packet of the flow from inside has
+    it restored, and the rule of that mark leads to the uplink's own table: its address was
+    translated to one of that uplink's, so that no other can carry it.
+    """
+    for uplink in intent.uplinks:
+        yield f"chain pinned_{uplink.slot} {{"
+        yield f"  meta mark set meta mark and {_LOOSE:#010x} or {uplink_mark(uplink.slot):#010x}"
+        yield "}"
+
+
+def pin(uplink: Uplink) -> str:
+    """The statement that keeps a flow on an uplink."""
+    return f"ct mark set ct mark and {_LOOSE:#010x} or {uplink_mark(uplink.slot):#010x}"
+
+
+def render_borders(intent: Intent) -> Iterator[str]:
+    """Lines of the chains that let a class leave by the uplinks of its policy and by no other.
+
+    Routes lead nowhere else. This holds whoever changes them, and for flows that are under way.
+    """
+    for each, policy in zip(intent.classes, intent.policies, strict=True):
+        yield f"chain leave_{each.index} {{"
+        is_local = policy.internet is Internet.LOCAL
+        devices = [f'"{u.device}"' for u in intent.uplinks if is_local and permits(policy, u)]
+        if devices:
+            yield f"  oifname {_set(devices)} return"
+        yield "  drop"
+        yield "}"
+    chains = ", ".join(
+        f"{class_mark(c.index):#010x} : goto leave_{c.index}" for c in intent.classes
+    )
+    yield "chain leave {"
+    yield f"  meta mark and {CLASS_MARK_MASK:#010x} vmap {{ {chains} }}"
+    yield "  drop"
+    yield "}"
 
 
 def render_remarks(intent: Intent) -> Iterator[str]:

@@ -14,6 +14,7 @@ from appliance.contract.ids import SiteName, Slot
 from appliance.core.events import UplinkFacts
 from appliance.core.steering import Steering
 from appliance.plan.counters import COUNTERS_KEY, render_counters
+from appliance.plan.exits import exit_items, exits
 from appliance.plan.filter import FILTER_KEY, render_filter
 from appliance.plan.overlay import Attachment, overlay_items
 from appliance.plan.plan import Item, Key, Plan
@@ -55,7 +56,8 @@ def compile_plan(
     plan.update(intended(this, frozenset(absent)))
     plan.update(underlay_items(intent, facts, absent))
     plan.update(shaping_items(intent, facts, attachment_of, rates))
-    plan.update(steerer(this).items(steering))
+    plan.update(exit_items(intent, facts))
+    plan.update(steerer(this).items(steering, exits(intent, facts)))
     return MappingProxyType(plan)
 
 

@@ -17,7 +17,14 @@ from appliance.config.addressing import (
 )
 from appliance.config.intent import Intent, Method, Uplink, planes
 from appliance.contract.ids import Plane, Slot
-from appliance.plan.classify import render_classes, render_remarks, without_fast_path
+from appliance.plan.classify import (
+    pin,
+    render_borders,
+    render_classes,
+    render_pins,
+    render_remarks,
+    without_fast_path,
+)
 from appliance.plan.plan import Filter, Key, Kind
 
 FILTER_KEY = Key(Kind.FILTER, ("inet", NFT_TABLE))
@@ -59,11 +66,16 @@ def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
     yield from _untrusted(intent, absent)
     yield from _untracked(intent)
     yield from render_classes(intent)
+    yield from render_pins(intent)
     yield from render_remarks(intent)
     yield from _input(intent)
+    yield from render_borders(intent)
     yield from _forward(intent, bool(tunnels))
     yield "chain postrouting {"
     yield "  type nat hook postrouting priority srcnat; policy accept;"
+    # Of a flow's packets only the first comes by here.
+    for uplink in intent.uplinks:
+        yield f"  iifname @lans oifname {_quoted(uplink.device)} {pin(uplink)}"
     for sources, ports in _translations(intent.listen_port_base):
         yield f"  iifname @lans oifname @uplinks udp sport {sources} masquerade to :{ports}"
     yield "  iifname @lans oifname @uplinks masquerade"
@@ -144,6 +156,7 @@ def _forward(intent: Intent, has_planes: bool) -> Iterator[str]:
     # The overlay is for boxes: nobody on a LAN speaks to other sites' ends of it, or in its name.
     yield f"  iifname @lans ip6 saddr {intent.overlay} drop"
     yield f"  iifname @lans ip6 daddr {intent.overlay} drop"
+    yield "  oifname @uplinks jump leave"
     # Before the fast path: a SYN is never offloaded.
     yield "  oifname @planes tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
     if has_planes:

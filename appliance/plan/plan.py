@@ -123,10 +123,12 @@ class DeviceAddress:
 
 @dataclass(frozen=True, slots=True)
 class Nexthop:
-    """`ip nexthop add id ID dev DEVICE`. Key (id,)."""
+    """`ip nexthop add id ID [via GATEWAY] dev DEVICE`. Key (id,)."""
 
     family: int  # 4 or 6
     device: str
+    gateway: Address | None = None
+    on_link: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +155,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`ip rule add`. Key (family, priority)."""
+    """`ip rule add`. Key (family, priority). `is_specific`: the table's default routes are none."""
 
     table: int
     mark: int | None = None
     mask: int | None = None
+    is_specific: bool = False
 
 
 @dataclass(frozen=True, slots=True)

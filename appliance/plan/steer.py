@@ -11,13 +11,15 @@ from functools import lru_cache
 from appliance.config.addressing import (
     class_table,
     group_nexthop,
+    internet_table,
     management_address,
     plane_device,
     plane_nexthop,
 )
 from appliance.config.intent import Intent, Mode, Network, Peer, planes
-from appliance.contract.ids import ClassName, Plane, SiteName
+from appliance.contract.ids import INTERNET, ClassName, Plane, SiteId, SiteName
 from appliance.core.steering import DEVICE_MTU, Assignment, Steering
+from appliance.plan.breakout import DEFAULT_ROUTE, NO_EXITS, Exits, leading, spares
 from appliance.plan.diff import diff
 from appliance.plan.plan import Item, Key, Kind, Nexthop, NexthopGroup, Op, Route
 
@@ -26,6 +28,7 @@ METRIC = 100
 FAMILIES = (4, 6)
 WEIGHT_LIMIT = 256  # of a member of a nexthop group
 UNREACHABLE = Route()
+_NO_SITE = SiteId(0)
 
 
 class Steerer:
@@ -42,13 +45,17 @@ class Steerer:
         }
         self._source = management_address(intent.overlay, intent.site_id)
         self._planes = frozenset(planes(intent))
+        self._spares = spares(intent)
         # What was rendered last for each class and site, with the assignment that it renders.
         self._rendered: dict[tuple[ClassName, SiteName], tuple[Assignment, Mapping[Key, Item]]] = {}
 
-    def items(self, steering: Steering) -> dict[Key, Item]:
-        """Everything of a plan that depends on steering."""
+    def items(self, steering: Steering, exits: Exits = NO_EXITS) -> dict[Key, Item]:
+        """Everything of a plan that depends on steering. `exits` lead to the internet now."""
         found = self._nexthops(self._planes, steering.detours)
         for where, assignment in steering.assignments.items():
+            if where[1] == INTERNET:
+                found.update(self._internet(where[0], assignment, exits))
+                continue
             known = self._rendered.get(where)
             if known is None or known[0] is not assignment:
                 known = assignment, self._assignment(*where, assignment)
@@ -61,6 +68,7 @@ class Steerer:
         before: Steering,
         after: Steering,
         moved: Collection[tuple[ClassName, SiteName]] | None = None,
+        exits: Exits = NO_EXITS,
     ) -> tuple[Op, ...]:
         """The operations that turn one steering into another.
 
@@ -80,7 +88,12 @@ class Steerer:
             moved = before.assignments.keys() | after.assignments.keys()
         for where in moved:
             left, taken = before.assignments.get(where), after.assignments.get(where)
-            if left is not taken and left != taken:
+            if left is taken or left == taken:
+                continue
+            if where[1] == INTERNET:
+                old.update(self._internet(where[0], left, exits))
+                new.update(self._internet(where[0], taken, exits))
+            else:
                 old.update(self._assignment(*where, left))
                 new.update(self._assignment(*where, taken))
         return diff(new, old)
@@ -135,6 +148,28 @@ class Steerer:
                     hop = plane_nexthop(next(iter(weights)), family)
                 routes[family] = self._route(family, hop, assignment.mtu)
             found[Key(Kind.ROUTE, (table, prefix, METRIC))] = routes[family]
+        return found
+
+    def _internet(
+        self, class_name: ClassName, assignment: Assignment | None, exits: Exits
+    ) -> dict[Key, Item]:
+        """The default routes of a class: by those of its carriers that have the family."""
+        traffic_class = self._classes.get(class_name)
+        if assignment is None or traffic_class is None:
+            return {}
+        wanted = {c.path.plane: min(WEIGHT_LIMIT, c.weight) for c in assignment.carriers}
+        found: dict[Key, Item] = {}
+        for family in FAMILIES:
+            weights = leading(wanted, self._spares[class_name], exits, family)
+            route = UNREACHABLE
+            if weights and class_name in self._sharing:
+                hop = group_nexthop(traffic_class.index, _NO_SITE, family)
+                found[Key(Kind.GROUP, (hop,))] = _group(family, weights)
+                route = Route(nexthop=hop)
+            elif weights:
+                route = Route(nexthop=plane_nexthop(next(iter(weights)), family))
+            table = internet_table(traffic_class.index)
+            found[Key(Kind.ROUTE, (table, DEFAULT_ROUTE[family], METRIC))] = route
         return found
 
     def _destinations(self, class_name: ClassName, site: SiteName) -> Iterator[tuple[str, int]]:

@@ -73,8 +73,10 @@ def _put(key: Key, item: Item, verb: str, full: bool) -> str:
             words = " nodad" if is_unshared(interface, str(name)) else ""
             words += " scope link" if is_dummy(interface) else ""
             return f"ip address add {interface} dev {name} proto {ROUTE_PROTOCOL}{words}"
-        case Nexthop(family, device):
-            return f"ip -{family} nexthop {verb} id {name} dev {device} protocol {ROUTE_PROTOCOL}"
+        case Nexthop(family, device, gateway, on_link):
+            via = f"via {gateway} " if gateway is not None else ""
+            where = f"{via}dev {device}{' onlink' if on_link else ''}"
+            return f"ip -{family} nexthop {verb} id {name} {where} protocol {ROUTE_PROTOCOL}"
         case NexthopGroup(members):
             listed = "/".join(f"{hop},{weight}" for hop, weight in members)
             return f"ip nexthop {verb} id {name} group {listed} protocol {ROUTE_PROTOCOL}"
@@ -195,5 +197,8 @@ def _rule(verb: str, key: Key, rule: Rule) -> str:
     if rule.mark is not None:
         mask = f"/{rule.mask:#010x}" if rule.mask is not None else ""
         words.append(f"fwmark {rule.mark:#010x}{mask}")
-    words.append(f"lookup {_TABLES.get(rule.table, rule.table)} protocol {ROUTE_PROTOCOL}")
+    words.append(f"lookup {_TABLES.get(rule.table, rule.table)}")
+    if rule.is_specific:
+        words.append("suppress_prefixlength 0")
+    words.append(f"protocol {ROUTE_PROTOCOL}")
     return " ".join(words)

@@ -13,6 +13,7 @@ from appliance.config.addressing import (
     UPLINK_MARK_MASK,
     class_mark,
     class_table,
+    internet_table,
     management_address,
     uplink_mark,
     uplink_table,
@@ -20,6 +21,7 @@ from appliance.config.addressing import (
 from appliance.config.intent import Address, Intent, Interface, Method, Mode, Uplink
 from appliance.contract.ids import Slot
 from appliance.core.events import UplinkFacts
+from appliance.plan.breakout import DEFAULT_ROUTE
 from appliance.plan.overlay import MAIN_TABLE, Attachment, address
 from appliance.plan.plan import Item, Key, Kind, Link, Route, Rule, Sysctl
 from appliance.plan.steer import FAMILIES, METRIC, UNREACHABLE, site_prefixes
@@ -28,7 +30,8 @@ LAST_METRIC = 1_000_000  # of the `unreachable` that ends an uplink's table
 _CLASS_PRIORITY = RULE_PRIORITY_FIRST + 100
 _DEFAULT_PRIORITY = RULE_PRIORITY_FIRST + 200
 _BACKSTOP_PRIORITY = RULE_PRIORITY_FIRST + 201
-_DEFAULT_ROUTE = {4: "0.0.0.0/0", 6: "::/0"}
+_KNOWN_PRIORITY = RULE_PRIORITY_FIRST + 250
+_INTERNET_PRIORITY = RULE_PRIORITY_FIRST + 300
 
 
 def uplink_addresses(
@@ -113,19 +116,27 @@ def _table(
     """The uplink's own table, and its default routes in the main table (metric by order)."""
     table = uplink_table(uplink.slot)
     for family in FAMILIES:
-        yield Key(Kind.ROUTE, (table, _DEFAULT_ROUTE[family], LAST_METRIC)), UNREACHABLE
+        yield Key(Kind.ROUTE, (table, DEFAULT_ROUTE[family], LAST_METRIC)), UNREACHABLE
     if not (seen.has_device and seen.has_carrier):
         return
     for interface in addresses:
         network = interface.network
         if network.prefixlen < network.max_prefixlen:
             yield Key(Kind.ROUTE, (table, str(network), METRIC)), Route(device=uplink.device)
+    for family, route in gateway_routes(uplink, seen, addresses):
+        yield Key(Kind.ROUTE, (table, DEFAULT_ROUTE[family], METRIC)), route
+        yield Key(Kind.ROUTE, (MAIN_TABLE, DEFAULT_ROUTE[family], metric)), route
+
+
+def gateway_routes(
+    uplink: Uplink, seen: UplinkFacts, addresses: tuple[Interface, ...]
+) -> Iterator[tuple[int, Route]]:
+    """The default route of an uplink in each family in which it has one now."""
+    if not (seen.has_device and seen.has_carrier):
+        return
     for gateway in seen.gateways or uplink.gateways:
         if any(i.version == gateway.version for i in addresses):
-            route = _default_route(uplink.device, gateway, addresses)
-            default = _DEFAULT_ROUTE[gateway.version]
-            yield Key(Kind.ROUTE, (table, default, METRIC)), route
-            yield Key(Kind.ROUTE, (MAIN_TABLE, default, metric)), route
+            yield gateway.version, _default_route(uplink.device, gateway, addresses)
 
 
 def _default_route(device: str, gateway: Address, addresses: tuple[Interface, ...]) -> Route:
@@ -136,7 +147,9 @@ def _default_route(device: str, gateway: Address, addresses: tuple[Interface, ..
 def _rules(intent: Intent) -> Iterator[tuple[Key, Rule]]:
     """Uplink marks first, then class marks, then everything else as the default class.
 
-    All of these tables hold site prefixes only, so what goes elsewhere falls through to main.
+    All of these tables hold site prefixes only, so what goes elsewhere falls through to main. Only
+    what that knows by no more than a default route is left to the way of its class to the internet;
+    what the box sends itself has no class and takes the default route of main.
     """
     for family in FAMILIES:
         for uplink in intent.uplinks:
@@ -149,6 +162,10 @@ def _rules(intent: Intent) -> Iterator[tuple[Key, Rule]]:
         default = Rule(class_table(intent.default_class.index))
         yield Key(Kind.RULE, (family, _DEFAULT_PRIORITY)), default
         yield Key(Kind.RULE, (family, _BACKSTOP_PRIORITY)), Rule(BACKSTOP_TABLE)
+        yield Key(Kind.RULE, (family, _KNOWN_PRIORITY)), Rule(MAIN_TABLE, is_specific=True)
+        for each in intent.classes:
+            rule = Rule(internet_table(each.index), class_mark(each.index), CLASS_MARK_MASK)
+            yield Key(Kind.RULE, (family, _INTERNET_PRIORITY + each.index)), rule
 
 
 def backstop_items(intent: Intent) -> dict[Key, Item]:

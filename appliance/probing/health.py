@@ -56,6 +56,10 @@ class UplinkHealth:
         self._facts = facts
         self._changed.set()
 
+    def ask_now(self) -> None:
+        """There is reason to doubt the uplink: do not wait for the next round."""
+        self._changed.set()
+
     async def run(self) -> None:
         """Ask for ever; returns at once when there is nobody to ask."""
         while self._uplink.targets:

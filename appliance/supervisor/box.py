@@ -7,7 +7,7 @@ the world does is an event, a warning, or a reason to reconcile again.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from appliance import clock
 from appliance.config.addressing import listen_ports, mirrored
 from appliance.config.intent import Intent
 from appliance.contract.ids import PathId, Slot
-from appliance.core.actions import Action
+from appliance.core.actions import Action, EndFlows
 from appliance.core.decide import initial_state
 from appliance.core.events import (
     Event,
@@ -25,9 +25,9 @@ from appliance.core.events import (
     UplinkChanged,
     UplinkFacts,
 )
-from appliance.core.state import State
+from appliance.core.state import State, UplinkState
 from appliance.kernel.facts import FactsReader, UnsteadyError
-from appliance.kernel.kernel import Kernel
+from appliance.kernel.kernel import Kernel, KernelError
 from appliance.kernel.keys import Keys
 from appliance.kernel.monitor import (
     AddressesChanged,
@@ -38,8 +38,10 @@ from appliance.kernel.monitor import (
     is_ours,
 )
 from appliance.plan.adopt import steering_from
+from appliance.plan.breakout import Exits
 from appliance.plan.compile import compile_plan
 from appliance.plan.counters import received_counter, sent_counter
+from appliance.plan.exits import exit_key, exits, flow_marks
 from appliance.plan.plan import Key, Plan, Shaper
 from appliance.plan.shape import Rates, rates_from, shapers
 from appliance.plan.underlay import attachments
@@ -111,9 +113,12 @@ class Box:
             initial_state(),
             prober=self.prober,
             steer=kernel.steer,
+            end_flows=self._end_flows,
+            exits=self._exits,
             is_in_force=lambda: self.reconciler.is_in_force,
             on_drift=self.wake,
         )
+        self._seen: Mapping[Slot, UplinkState] = self.engine.state.uplinks
         self.engine.listeners.append(self._follow)
         self.warnings = Warnings()
         self.rates = LineRates(
@@ -208,6 +213,39 @@ class Box:
             self.wake()  # addresses and gateways are in the plan
             if (health := self.health.get(event.facts.slot)) is not None:
                 health.facts_changed(event.facts)
+        if state.uplinks is not self._seen:
+            self._ask_of_the_silent(state.uplinks)
+
+    def _ask_of_the_silent(self, uplinks: Mapping[Slot, UplinkState]) -> None:
+        """Targets outside tell at once whether an uplink is silent inside its tunnels only."""
+        before, self._seen = self._seen, uplinks
+        for slot, uplink in uplinks.items():
+            is_new = (was := before.get(slot)) is None or was.condemned_at is None
+            if uplink.condemned_at is not None and is_new and slot in self.health:
+                self.health[slot].ask_now()
+
+    def _exits(self, state: State) -> Exits:
+        """The ways to the internet that are there, and of which the kernel was told."""
+        facts = {slot: e.facts for slot, e in state.uplinks.items() if e.facts is not None}
+        return frozenset(
+            (slot, family)
+            for slot, family in exits(state.intent, facts)
+            if self.reconciler.has_asked(exit_key(slot, family))
+        )
+
+    def _end_flows(self, action: EndFlows) -> None:
+        """A thread does it: the kernel looks through all flows that it tracks."""
+        if self._group is None:
+            return
+        marks = flow_marks(self.settings.intent, action.uplink, action.classes)
+        self._group.create_task(self._ending(marks), name="flows of an uplink")
+
+    async def _ending(self, marks: tuple[tuple[int, int], ...]) -> None:
+        for mark, mask in marks:
+            try:
+                await self.kernel.end_flows(mark, mask)
+            except KernelError as error:
+                log.warning("flows of a dead uplink go on", extra={"error": str(error)})
 
     def wake(self) -> None:
         """Reconcile soon: something changed that the plan or the kernel depends on."""

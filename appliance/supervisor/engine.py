@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from appliance import clock
-from appliance.contract.ids import PathId
+from appliance.contract.ids import INTERNET, PathId
 from appliance.core.actions import (
     Action,
     ClearWarning,
     DetourPlanes,
+    EndFlows,
     MoveClass,
     RaiseWarning,
     SetProbeInterval,
@@ -27,6 +28,7 @@ from appliance.core.events import DeadlinePassed, Event, IntentChanged, Steering
 from appliance.core.state import State, steering
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import KernelError
+from appliance.plan.breakout import NO_EXITS, Exits
 from appliance.plan.plan import Op
 from appliance.plan.steer import Steerer
 from appliance.supervisor.reconciler import log_ops
@@ -63,10 +65,14 @@ class Engine:
         *,
         prober: Prober,
         steer: Steer,
+        end_flows: Callable[[EndFlows], None],
+        exits: Callable[[State], Exits],
         is_in_force: Callable[[], bool],
         on_drift: Callable[[], None],
     ) -> None:
         """`steer` applies operations at once or raises KernelError, after which `on_drift` is told.
+
+        `exits` are the ways to the internet that the kernel has.
 
         Until the plan `is_in_force` for the first time there is nothing to move: the reconciler
         takes the steering from here.
@@ -80,6 +86,8 @@ class Engine:
         self.events = 0
         self._prober = prober
         self._steer = steer
+        self._end_flows = end_flows
+        self._exits = exits
         self._is_in_force = is_in_force
         self._on_drift = on_drift
         self._steerer: Steerer | None = None
@@ -132,7 +140,9 @@ class Engine:
         self.steering = Steering({**before.assignments, **moved}, dict(self.state.detours))
         if self._steerer is None or not self._is_in_force():
             return
-        ops = self._steerer.ops(before, self.steering, moved)
+        is_outside = any(site == INTERNET for _, site in moved)
+        exits = self._exits(self.state) if is_outside else NO_EXITS
+        ops = self._steerer.ops(before, self.steering, moved, exits)
         if not ops:
             return
         try:
@@ -153,6 +163,9 @@ class Engine:
                 self._log(now, logging.INFO, "moved", cause=cause.value, reason=reason)
             case DetourPlanes():
                 log.info("detour", extra={"reason": action.reason})
+            case EndFlows():
+                log.info("flows end", extra={"reason": action.reason})
+                self._end_flows(action)
             case VerifyPath(path, alternative):
                 self._prober.verify(path, alternative)
             case SetProbeInterval(path, interval_s):

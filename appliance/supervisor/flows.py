@@ -4,11 +4,16 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from appliance.config.addressing import CLASS_MARK_MASK, class_mark
+from appliance.config.addressing import (
+    CLASS_MARK_MASK,
+    UPLINK_MARK_MASK,
+    class_mark,
+    uplink_mark,
+)
 from appliance.config.flow import Flow
 from appliance.config.intent import Intent, Protocol, TrafficClass
 from appliance.contract.decision import CarrierStatus, FlowStatus
-from appliance.contract.ids import ClassName, SiteName
+from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName, Slot, exit_plane
 from appliance.core.classify import lan_of, likely_rule, site_of
 from appliance.kernel.conntrack import TrackedFlow
 
@@ -70,6 +75,11 @@ def status_of(intent: Intent, row: RatedFlow, carriers: Carriers) -> FlowStatus:
     lan = lan_of(intent, flow.source)
     asked = Flow(flow.source, flow.destination, protocol, flow.port, lan=lan)
     site = site_of(intent, flow.destination) or site_of(intent, flow.source)
+    pinned = next((u for u in intent.uplinks if _is_pinned(flow, u.slot)), None)
+    over: tuple[CarrierStatus, ...] = carriers(name, site) if site is not None else ()
+    if pinned is not None:
+        site, way = INTERNET, PathId(INTERNET, exit_plane(pinned.slot))
+        over = (CarrierStatus(str(way), pinned.label),)
     return FlowStatus(
         protocol=str(protocol or flow.protocol),
         source=str(flow.source),
@@ -79,11 +89,16 @@ def status_of(intent: Intent, row: RatedFlow, carriers: Carriers) -> FlowStatus:
         class_name=name,
         rule=likely_rule(row.traffic_class, asked),
         site=site,
-        carriers=carriers(name, site) if site is not None else (),
+        carriers=over,
         sent_bps=row.sent_bps,
         received_bps=row.received_bps,
         is_fast=flow.is_offloaded,
     )
+
+
+def _is_pinned(flow: TrackedFlow, slot: Slot) -> bool:
+    """Has the flow left for the internet by this uplink?"""
+    return flow.mark & UPLINK_MARK_MASK == uplink_mark(slot)
 
 
 def _identity(flow: TrackedFlow) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from itertools import groupby
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import Kernel, KernelError
 from appliance.plan.diff import ops_for, unmet
-from appliance.plan.plan import Kind, Observed, Op, Plan, WireguardPeer
+from appliance.plan.plan import Key, Kind, Observed, Op, Plan, WireguardPeer
 from appliance.plan.text import render_op
 from appliance.turns import slices
 
@@ -86,6 +86,10 @@ class Reconciler:
         self._wanted = 0  # grows when another plan is wanted
         self.ops: Counter[str] = Counter()
         self.ops_failed = 0
+
+    def has_asked(self, key: Key) -> bool:
+        """Is an object in the plan that the kernel was asked for last?"""
+        return key in self._asked
 
     def want_another(self) -> None:
         """Another plan is wanted: until it is in force, nothing is, whoever reconciles now."""

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import NamedTuple, get_args
 
 from appliance.config.addressing import plane_device
-from appliance.config.intent import Intent, Uplink
+from appliance.config.intent import Intent, Internet, Uplink
 from appliance.contract.decision import Candidate, CarrierStatus
-from appliance.contract.ids import ClassName, PathId, SiteName, Slot
+from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, PathId, SiteName, Slot
 from appliance.contract.status import (
     ClassStatus,
     PathStatus,
@@ -29,7 +29,17 @@ from appliance.contract.wire import UplinkState as UplinkWord
 from appliance.core import reasons
 from appliance.core.autorate import Line
 from appliance.core.mos import mos
-from appliance.core.state import ClassState, Liveness, PathState, SiteState, State, UplinkState
+from appliance.core.state import (
+    ClassState,
+    Liveness,
+    PathState,
+    SiteState,
+    State,
+    UplinkState,
+    entry_of,
+    everywhere,
+    shape_of,
+)
 from appliance.core.steering import Assignment
 from appliance.core.why import CandidateView
 
@@ -185,12 +195,13 @@ def _ratio(lost: int, sent: int) -> float | None:
 
 
 def classes(state: State, names: "Names", now: Moment) -> Iterator[ClassStatus]:
-    """Every class toward every site."""
-    for site, entry in state.sites.items():
+    """Every class toward every site and the internet."""
+    for site, entry in everywhere(state):
         places = _places(state, site)
         for name, held in entry.classes.items():
             meets = _meets(entry, held, places.get(name))
-            yield _class(names, site, name, held, now, meets=meets)
+            if _is_told(state, site, name):
+                yield _class(names, site, name, held, now, meets=meets)
 
 
 def changed_classes(
@@ -198,9 +209,9 @@ def changed_classes(
 ) -> Iterator[ClassStatus | None]:
     """As `classes`, with None for each that is as it was."""
     is_same_ground = before.intent is state.intent
-    for site, entry in state.sites.items():
+    for site, entry in everywhere(state):
         places = _places(state, site)
-        was = before.sites.get(site) if is_same_ground else None
+        was = entry_of(before, site) if is_same_ground else None
         for name, held in entry.classes.items():
             place = places.get(name)
             meets = _meets(entry, held, place)
@@ -208,12 +219,18 @@ def changed_classes(
                 was is entry
                 or (was.classes.get(name) is held and _meets(was, held, place) == meets)
             )
+            is_same = is_same or not _is_told(state, site, name)
             yield None if is_same else _class(names, site, name, held, now, meets=meets)
 
 
 def _places(state: State, site: SiteName) -> Mapping[ClassName, int]:
     """Where the SLA of each class is among the verdicts of a path to the site."""
-    return {plan.name: plan.sla for plan in state.layout.shapes[site].classes}
+    return {plan.name: plan.sla for plan in shape_of(state, site).classes}
+
+
+def _is_told(state: State, site: SiteName, name: ClassName) -> bool:
+    """Of a class that has no internet by its policy there is nothing to tell."""
+    return site != INTERNET or state.intent.policy(name).internet is not Internet.NONE
 
 
 def _class(
@@ -263,8 +280,10 @@ class Names:
         self._far = {(p.name, u.slot): u.label for p in intent.peers for u in p.uplinks}
 
     def of(self, path: PathId) -> str:
-        """The labels at both ends: "fibre - cable"."""
+        """The labels at both ends: "fibre - cable". Out to the internet there is one end."""
         own = self._own.get(path.plane.local, "?")
+        if path.plane.remote == OUTSIDE:
+            return own
         return f"{own} - {self._far.get((path.site, path.plane.remote), '?')}"
 
 

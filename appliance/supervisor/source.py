@@ -24,7 +24,7 @@ from appliance.contract.decision import (
     Move,
     Why,
 )
-from appliance.contract.ids import ClassName, SiteName, Slot
+from appliance.contract.ids import INTERNET, ClassName, SiteName, Slot
 from appliance.contract.status import (
     Change,
     ConfigStatus,
@@ -39,7 +39,7 @@ from appliance.contract.status import (
 from appliance.core.actions import Action, ClearWarning, DetourPlanes, MoveClass, RaiseWarning
 from appliance.core.decide import initial_state
 from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
-from appliance.core.state import State
+from appliance.core.state import State, entry_of
 from appliance.core.steering import DEVICE_MTU
 from appliance.core.why import explain
 from appliance.plan.plan import Add
@@ -168,9 +168,9 @@ class Source:
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""
         state = self._box.engine.state
-        entry = state.sites.get(site)
+        entry = entry_of(state, site)
         if entry is None:
-            raise UnknownName(_unknown("site", site, state.sites))
+            raise UnknownName(_unknown("site", site, [*state.sites, INTERNET]))
         if class_name not in {each.name for each in state.intent.classes}:
             known = [each.name for each in state.intent.classes]
             raise UnknownName(_unknown("class", class_name, known))
@@ -199,7 +199,7 @@ class Source:
     def _carriers(self, class_name: ClassName, site: SiteName) -> tuple[CarrierStatus, ...]:
         """What carries a class to a site now; none also where the core knows neither."""
         state = self._box.engine.state
-        entry = state.sites.get(site)
+        entry = entry_of(state, site)
         held = entry.classes.get(class_name) if entry is not None else None
         names = self._names_of(state.intent)
         return report.carriers(names, held.assignment) if held is not None else ()

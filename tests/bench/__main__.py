@@ -50,6 +50,7 @@ ORDER = (
     "shaping",
     "goodput",
     "sessions",
+    "breakout",
     "carrier",
 )
 

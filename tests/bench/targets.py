@@ -153,6 +153,22 @@ TARGETS = (
         "ratio",
     ),
     Target(
+        "breakout_recovery_s",
+        "breakout",
+        "from the silent death of an uplink until a new connection to the internet is made",
+        "<=",
+        1,
+        "s",
+    ),
+    Target(
+        "breakout_disturbed_flows",
+        "breakout",
+        "flows on the other uplink that ended or stalled meanwhile",
+        "<=",
+        0,
+        "flows",
+    ),
+    Target(
         "supervisor_cpu_ratio",
         "footprint",
         "share of the 1-GIPS core that a supervisor with 8 paths at 20 ms takes",

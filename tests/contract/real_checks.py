@@ -143,6 +143,26 @@ async def check_named_counters_count_what_goes_through_a_plane(world: RealWorld)
     assert await is_met(world, plan)  # counting is no drift
 
 
+async def check_the_flows_of_an_uplink_end_and_no_others(world: RealWorld) -> None:
+    await converge(world, branch_plan(world))
+    for port, mark in ((1, 0x12000000), (2, 0x22000000), (3, 0x11000000), (4, 0), (5, 0x12000042)):
+        shell(
+            f"conntrack -I -p udp -s 192.0.2.9 -d 198.51.100.7 --sport 9 --dport {port} "
+            f"--timeout 100 --mark {mark}"
+        )
+
+    def ports() -> list[int]:
+        listed = shell("conntrack -L -p udp --orig-src 192.0.2.9").splitlines()
+        return sorted(int(line.split("dport=")[1].split()[0]) for line in listed)
+
+    assert ports() == [1, 2, 3, 4, 5], shell("conntrack -L")
+    await world.kernel.end_flows(0x12000000, 0xFF000000)
+    assert ports() == [2, 3, 4]
+    await world.kernel.end_flows(0x02000000, 0x0F000000)
+    assert ports() == [3, 4]
+    await world.kernel.end_flows(0x02000000, 0x0F000000)  # there are none
+
+
 async def check_the_monitor_tells_what_others_do_and_only_that(world: RealWorld) -> None:
     monitor = Monitor(world.kernel.ports)
     plan = branch_plan(world)

@@ -72,7 +72,7 @@ def flows(draw) -> Flow:
 
 def by_text(intent: Intent, flow: Flow) -> int:
     """The number of the class by the rules of the chain, in their order."""
-    chain = "\n".join(render_classes(intent)).partition("vmap")[2].partition("\n}")[0]
+    chain = "\n".join(render_classes(intent)).rpartition("vmap")[2].partition("\n}")[0]
     for line in chain.splitlines()[1:]:
         conditions, goto, rest = line.strip().partition("goto class_")
         assert goto

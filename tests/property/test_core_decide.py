@@ -28,7 +28,7 @@ from appliance.core.events import (
     UplinkProbed,
 )
 from appliance.core.replay import replay
-from appliance.core.state import Liveness, State
+from appliance.core.state import Liveness, State, everywhere, shape_of
 from appliance.core.steering import Assignment, Carrier
 from appliance.stamp.sample import Sample
 from tests.unit.core.examples import (
@@ -234,7 +234,7 @@ def test_moves_join_up_and_stay_within_the_policy(start, story):
                 assert action.before != action.after or not action.after.carriers
                 assert action.reason
                 known[key] = action.after
-                shape = state.layout.shapes[action.site]
+                shape = shape_of(state, action.site)
                 (plan,) = [p for p in shape.classes if p.name == action.class_name]
                 weights = {c.plane: c.weight for c in plan.candidates}
                 for carrier in action.after.carriers:
@@ -245,7 +245,7 @@ def test_moves_join_up_and_stay_within_the_policy(start, story):
                 detours.update(action.detours)
         held = {
             (name, site): entry.assignment
-            for site, each in state.sites.items()
+            for site, each in everywhere(state)
             for name, entry in each.classes.items()
         }
         assert held == known

@@ -23,9 +23,11 @@ def test_a_flow_out_of_a_lan_to_another_site() -> None:
     assert told == Classified("bulk", "", "office", 0, 8, "branch-b", ())
 
 
-def test_a_flow_from_another_site_to_nowhere_known() -> None:
+def test_a_flow_from_another_site_to_the_internet_or_a_lan() -> None:
     told = classified(UNTRUSTED, parse_flow("192.168.2.9", "198.51.100.7", dscp="ef"))
-    assert told == Classified("voice", "", None, 46, None, None, ())
+    assert told == Classified("voice", "", None, 46, None, "internet", ())
+    here = classified(UNTRUSTED, parse_flow("192.168.2.9", "192.0.2.9", dscp="ef"))
+    assert here.site is None
 
 
 def test_what_no_match_takes() -> None:

@@ -28,6 +28,11 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
             "/peers/0/name: the same as /site/name (every site of the fleet has a name of its own)",
         ),
         (
+            "name: cloud",
+            "name: internet",
+            "/peers/0/name: `internet` is where what goes to no site goes (another name)",
+        ),
+        (
             "id: 3",
             "id: 2",
             "/peers/1/id: the same as /peers/0/id (every site of the fleet has an id of its own)",

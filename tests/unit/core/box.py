@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from appliance.config.intent import Intent, paths
-from appliance.contract.ids import ClassName, PathId, SiteName
+from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName
 from appliance.core.actions import Action, MoveClass, RaiseWarning, SetProbeInterval, VerifyPath
 from appliance.core.decide import decide, initial_state, next_deadline
 from appliance.core.events import (
@@ -18,7 +18,7 @@ from appliance.core.events import (
 )
 from appliance.core.state import PathState
 from appliance.stamp.sample import Sample
-from tests.unit.core.examples import HQ, VOICE, facts, intent, path
+from tests.unit.core.examples import HQ, VOICE, about_sites, facts, intent, path
 
 GOOD = Sample(
     sent=5,
@@ -35,7 +35,7 @@ LOSSY = GOOD._replace(sent=40, answered=36, lost=4, lost_forward=4)
 
 
 class Box:
-    """Times are seconds since the first event."""
+    """Times are seconds since the first event. Told is what concerns sites (`about_sites`)."""
 
     def __init__(
         self,
@@ -58,8 +58,9 @@ class Box:
 
     def tell(self, event: Event) -> list[Action]:
         self.state, actions = decide(self.state, event, self.now)
-        self.actions += [(self.now, action) for action in actions]
-        return list(actions)
+        told = about_sites(actions)
+        self.actions += [(self.now, action) for action in told]
+        return told
 
     def wait(
         self, seconds: float, sample: Sample | None = GOOD, *, but: dict | None = None
@@ -127,7 +128,11 @@ class Box:
 
     @property
     def warnings(self) -> dict[str, str]:
-        return {f"{code} {who}": w.text for (code, who), w in self.state.warnings.items()}
+        return {
+            f"{code} {who}": w.text
+            for (code, who), w in self.state.warnings.items()
+            if not who.endswith(INTERNET)
+        }
 
 
 def named(name: str) -> PathId:

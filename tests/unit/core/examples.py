@@ -1,6 +1,6 @@
 """Intents for tests of the core: a branch with two uplinks, its policies, and what it is told."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Network, ip_address, ip_interface, ip_network
 
@@ -20,6 +20,7 @@ from appliance.config.intent import (
     Uplink,
 )
 from appliance.contract.ids import (
+    INTERNET,
     ClassName,
     Label,
     PathId,
@@ -29,6 +30,7 @@ from appliance.contract.ids import (
     Slot,
     UplinkName,
 )
+from appliance.core.actions import Action, ClearWarning, EndFlows, MoveClass, RaiseWarning
 from appliance.core.events import UplinkFacts
 
 HQ, SHOP = SiteName("hq"), SiteName("shop")
@@ -102,6 +104,21 @@ def policy(base: Policy = VOICE_POLICY, **changes: object) -> Policy:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+def about_sites(actions: Iterable[Action]) -> list[Action]:
+    """Without what concerns the internet: `test_breakout` and `test_replay` look at that."""
+    return [a for a in actions if not _is_outside(a)]
+
+
+def _is_outside(action: Action) -> bool:
+    match action:
+        case MoveClass(site=site):
+            return site == INTERNET
+        case RaiseWarning(subject=subject) | ClearWarning(subject=subject):
+            return subject.endswith(INTERNET)
+        case _:
+            return isinstance(action, EndFlows)
+
+
 def facts(slot: int, *, carrier: bool = True) -> UplinkFacts:
     """What the kernel says of an uplink that is attached, or that has lost its carrier."""
     return UplinkFacts(
@@ -127,6 +144,7 @@ __all__ = [
     "Fallback",
     "Mode",
     "Sla",
+    "about_sites",
     "facts",
     "intent",
     "path",

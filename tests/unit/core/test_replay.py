@@ -49,7 +49,7 @@ def test_another_intent_shows_what_would_have_differed(world: World) -> None:
     moves = [
         a for _, acts in replay(lines(world), prefer_dsl) for a in acts if isinstance(a, MoveClass)
     ]
-    voice = [m for m in moves if m.class_name == VOICE]
+    voice = [m for m in moves if m.class_name == VOICE and m.site == HQ]
     assert str(voice[0].after.carriers[0].path) == "hq/2-1"
     assert voice[1].cause in (
         Cause.PATH_DOWN,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from appliance.config.intent import Intent, paths
-from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
+from appliance.contract.ids import INTERNET, ClassName, PathId, Plane, SiteName, Slot
 from appliance.core.actions import Action, MoveClass, SetProbeInterval, VerifyPath
 from appliance.core.decide import decide, initial_state, next_deadline
 from appliance.core.events import (
@@ -182,7 +182,7 @@ class World:
         if self.keep_log:
             self.log.append((self.now, event, actions))
         for action in actions:
-            if isinstance(action, MoveClass):
+            if isinstance(action, MoveClass) and action.site != INTERNET:
                 self.moves.append((self.now, action))
                 self._at(self.now + MOVE_S, lambda a=action: self._reroute(a))
             elif isinstance(action, VerifyPath):

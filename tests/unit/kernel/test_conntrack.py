@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.kernel.conntrack import TrackedFlow, parse_flow
+from appliance.kernel.conntrack import TrackedFlow, end_flows, parse_flow
 from appliance.kernel.netlink import attribute, nested
 
 MARK = 0x21000000
@@ -55,6 +55,12 @@ FLOW = TrackedFlow(
     40,
     is_offloaded=True,
 )
+
+
+@pytest.mark.parametrize(("mark", "mask"), [(0, 0), (0x01000000, 0xF0000000)])
+def test_all_flows_of_the_machine_are_never_ended(mark: int, mask: int) -> None:
+    with pytest.raises(ValueError, match="mask"):
+        end_flows(mark, mask)
 
 
 def test_a_flow_is_read() -> None:

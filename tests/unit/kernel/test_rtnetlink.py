@@ -1,5 +1,6 @@
 """Messages as pyroute2, which shares no code with us, reads them."""
 
+import struct
 from ipaddress import ip_address, ip_interface
 
 import pytest
@@ -10,6 +11,8 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from appliance.config.addressing import ROUTE_PROTOCOL
+from appliance.kernel.listing import nexthop
+from appliance.kernel.netlink import attributes
 from appliance.kernel.rtnetlink import encode
 from appliance.plan.overlay import DUMMY4
 from appliance.plan.plan import (
@@ -21,6 +24,7 @@ from appliance.plan.plan import (
     Key,
     Kind,
     Link,
+    Nexthop,
     Route,
     Rule,
     Shaper,
@@ -139,6 +143,35 @@ def test_a_changed_rule_is_added_before_the_old_one_is_deleted():
         assert message["family"] == 10
         assert message.get_attr("FRA_PROTOCOL") == ROUTE_PROTOCOL
         assert message.get_attr("FRA_FWMASK") == 0xF0000000
+
+
+def test_a_rule_that_asks_a_table_without_its_default_routes():
+    key = Key(Kind.RULE, (4, 20250))
+    for item, prefix in ((Rule(254), None), (Rule(254, is_specific=True), 0)):
+        (data,) = encode(Add(key, item))
+        assert read(fibmsg, data).get_attr("FRA_SUPPRESS_PREFIXLEN") == prefix
+
+
+@pytest.mark.parametrize("gateway", ["203.0.113.1", "fe80::1"])
+def test_a_nexthop_object_with_a_gateway(gateway):
+    address = ip_address(gateway)
+    item = Nexthop(address.version, "eth0", address, on_link=address.version == 4)
+    (data,) = encode(Add(Key(Kind.NEXTHOP, (0x0B000020,)), item))
+    head = struct.pack("=BBBxI", {4: 2, 6: 10}[address.version], 0, ROUTE_PROTOCOL, 4)
+    if address.version == 6:
+        head = struct.pack("=BBBxI", 10, 0, ROUTE_PROTOCOL, 0)
+    assert data[16:24] == head
+    assert attributes(data, 24) == {
+        1: struct.pack("=I", 0x0B000020),
+        5: struct.pack("=I", 7),
+        6: address.packed,
+    }
+    assert nexthop(data[16:], {7: "eth0"}) == (Key(Kind.NEXTHOP, (0x0B000020,)), item)
+
+
+def test_a_default_route_that_went_with_its_uplink_is_made_anew():
+    assert route(Route(nexthop=11), "0.0.0.0/0", Change)["header"]["flags"] & CREATE_NEW == 0x400
+    assert route(Route(nexthop=11), verb=Change)["header"]["flags"] & CREATE_NEW == 0
 
 
 def test_devices():

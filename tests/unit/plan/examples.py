@@ -22,6 +22,7 @@ from appliance.config.intent import (
     Uplink,
 )
 from appliance.contract.ids import (
+    INTERNET,
     ClassName,
     Label,
     PathId,
@@ -147,6 +148,11 @@ BRANCH_STEERING = Steering(
             (DEFAULT, HQ): carried(path("hq", 2, 1)),
             (VOICE, BRANCH_B): Assignment(),
             (DEFAULT, BRANCH_B): carried(path("branch-b", 1, 1)),
+            (VOICE, INTERNET): carried(path("internet", 1, 0)),
+            (BULK, INTERNET): Assignment(
+                (Carrier(path("internet", 1, 0), 10), Carrier(path("internet", 2, 0), 1)),
+            ),
+            (DEFAULT, INTERNET): carried(path("internet", 2, 0)),
         }
     ),
     MappingProxyType({Plane(Slot(2), Slot(1)): Plane(Slot(1), Slot(1))}),

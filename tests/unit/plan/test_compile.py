@@ -18,6 +18,7 @@ from appliance.core.events import UplinkFacts
 from appliance.core.steering import Steering
 from appliance.plan.compile import compile_plan
 from appliance.plan.diff import diff
+from appliance.plan.exits import exits
 from appliance.plan.overlay import MAIN_TABLE
 from appliance.plan.plan import Key, Kind, Route, Wireguard
 from tests.unit.plan import examples as ex
@@ -196,7 +197,9 @@ def test_steering_of_what_the_intent_does_not_have_is_left_out():
     )
     plan = plan_of(steering=steering)
     assert plan[Key(Kind.ROUTE, (class_table(1), "192.168.3.0/24", 100))] == Route()
-    assert sum(k.kind is Kind.NEXTHOP for k in plan) == 2 * len(planes(ex.BRANCH))
+    ways_out = exits(ex.BRANCH, ex.BRANCH_FACTS)
+    hops = 2 * len(planes(ex.BRANCH)) + len(ways_out)
+    assert sum(k.kind is Kind.NEXTHOP for k in plan) == hops
 
 
 def test_a_preshared_key_is_known_by_its_digest():

@@ -49,13 +49,15 @@ class World:
         self.told.append((self.now, event))
 
     def play(self, *scenes: tuple[float, object]) -> None:
-        """Scenes are (seconds to let pass, facts to give or a value of `is_alive`)."""
+        """Scenes are (seconds to let pass, facts to give, a value of `is_alive` or "doubt")."""
 
         async def story() -> None:
             running = asyncio.ensure_future(self.health.run())
             for seconds, scene in scenes:
                 if isinstance(scene, UplinkFacts):
                     self.health.facts_changed(scene)
+                elif scene == "doubt":
+                    self.health.ask_now()
                 else:
                     self.is_alive = bool(scene)
                 await asyncio.sleep(seconds)
@@ -128,6 +130,12 @@ def test_a_change_of_address_asks_at_once_and_keeps_the_verdict() -> None:
     world.play((7, ATTACHED), (1, moved))
     assert [at for at, _, _ in world.asked] == [0.0, 5.0, 7.0]
     assert all(event.is_healthy for _, event in world.told)
+
+
+def test_an_uplink_in_doubt_is_asked_at_once() -> None:
+    world = World()
+    world.play((7, ATTACHED), (1, "doubt"))
+    assert [at for at, _, _ in world.asked] == [0.0, 5.0, 7.0]
 
 
 def test_facts_that_keep_changing_do_not_keep_a_dead_uplink_alive() -> None:

@@ -7,6 +7,7 @@ import pytest
 from appliance.contract.ids import Slot
 from appliance.core.decide import initial_state
 from appliance.core.events import AnswerLate, IntentChanged, UplinkChanged
+from appliance.plan.breakout import NO_EXITS
 from appliance.supervisor.engine import Engine
 from tests.unit.core.examples import facts, intent, path, peer
 
@@ -24,6 +25,8 @@ def hub() -> Engine:
         initial_state(),
         prober=_Prober(),
         steer=lambda _ops: None,
+        end_flows=lambda _action: None,
+        exits=lambda _state: NO_EXITS,
         is_in_force=lambda: True,
         on_drift=lambda: pytest.fail("nothing drifts"),
     )

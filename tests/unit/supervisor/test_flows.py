@@ -17,7 +17,7 @@ CALL = TrackedFlow(
     ip_address("192.168.3.9"),
     40000,
     5060,
-    0x12000000,
+    0x10000000,
     1000,
     500,
     is_offloaded=False,
@@ -86,6 +86,13 @@ def test_a_flow_from_another_site_goes_by_that_site_and_one_to_nowhere_by_none()
     here, there = (status_of(BRANCH, row, lambda *_: (CARRIER,)) for row in rows)
     assert (here.site, here.carriers) == ("hq", (CARRIER,))
     assert (there.site, there.carriers, there.protocol) == (None, (), "47")
+
+
+def test_a_flow_that_left_for_the_internet_is_told_by_its_own_uplink() -> None:
+    away = replace(CALL, destination=ip_address("198.51.100.7"), mark=0x12000000)
+    (row,) = rated(BRANCH, [], [away], 2.0, None)
+    told = status_of(BRANCH, row, lambda *_: (CARRIER,))  # that carries its class by now
+    assert (told.site, told.carriers) == ("internet", (CarrierStatus("internet/2-0", "lte"),))
 
 
 @pytest.mark.parametrize(("port", "rule"), [(5060, "by port"), (9, "by mark")])

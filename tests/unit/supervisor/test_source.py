@@ -16,7 +16,7 @@ from appliance.api.source import FlowQuery, HistoryQuery
 from appliance.config.flow import parse_flow
 from appliance.config.intent import Intent
 from appliance.contract.codec import decode
-from appliance.contract.ids import ClassName, PathId, SiteName
+from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName
 from appliance.contract.status import Change, ConfigStatus, Reloaded
 from appliance.core.codec import encode_event
 from appliance.core.decide import initial_state
@@ -25,6 +25,7 @@ from appliance.core.steering import Steering
 from appliance.kernel.conntrack import TrackedFlow
 from appliance.kernel.fake import FakeKernel
 from appliance.kernel.kernel import Kernel
+from appliance.plan.breakout import NO_EXITS
 from appliance.plan.compile import compile_plan
 from appliance.plan.plan import SHARED, Add, Key, Observed, Plan
 from appliance.plan.text import render_op
@@ -60,6 +61,8 @@ def _hub(sites: int = SITES) -> Engine:
         initial_state(),
         prober=_Prober(),
         steer=lambda _ops: None,
+        end_flows=lambda _action: None,
+        exits=lambda _state: NO_EXITS,
         is_in_force=lambda: True,
         on_drift=lambda: pytest.fail("nothing drifts"),
     )
@@ -115,17 +118,19 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
     await _until(lambda: not recorder.is_waiting)
     history = await source.history(HistoryQuery(limit=10 * SITES))
     assert at_once == history
+    everywhere = [*(f"s{n}" for n in range(SITES)), INTERNET]
     assert {(m.class_name, m.site) for m in history.moves} == {
-        (name, f"s{n}") for name in ("voice", "default") for n in range(SITES)
+        (name, site) for name in ("voice", "default") for site in everywhere
     }
     for move in history.moves:
-        assert (move.cause, move.after[0].path) == ("uplink-down", f"{move.site}/2-1")
+        way = "2-0" if move.site == INTERNET else "2-1"
+        assert (move.cause, move.after[0].path) == ("uplink-down", f"{move.site}/{way}")
         why = source.why(move.class_name, move.site)  # type: ignore[arg-type]
         assert (why.reason, why.cause, why.carriers) == (move.reason, move.cause, move.after)
-        assert [each.path for each in why.candidates if each.carries] == [f"{move.site}/2-1"]
+        assert [each.path for each in why.candidates if each.carries] == [f"{move.site}/{way}"]
     evidence = [move.evidence for move in history.moves if move.evidence]
     assert 8 <= len(evidence) < len(history.moves) / 2
-    assert all(len(candidates) == 4 for candidates in evidence)
+    assert all(len(candidates) in (2, 4) for candidates in evidence)
     logged = [record.message for record in caplog.records]
     assert 16 <= logged.count("moved") < len(history.moves)
     assert 0 < logged.count("more than the log takes") <= logged.count("moved")
@@ -133,7 +138,9 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
     told = source.classify(parse_flow("192.0.2.9", "10.0.3.9"))
     assert (told.class_name, told.site) == ("default", "s1")
     assert [each.path for each in told.carriers] == ["s1/2-1"]
-    assert source.classify(parse_flow("192.0.2.9", "198.51.100.7")).carriers == ()
+    away = source.classify(parse_flow("192.0.2.9", "198.51.100.7"))
+    assert (away.site, [each.uplinks for each in away.carriers]) == ("internet", ["dsl"])
+    assert source.classify(parse_flow("192.0.2.9", "192.0.2.7")).carriers == ()
 
     ours = [uplink(1, "cable"), uplink(2, "dsl")]
     peers = engine.state.intent.peers
@@ -183,7 +190,7 @@ async def test_a_hub_tells_a_slice_of_its_rows_between_two_turns_of_the_loop(
     await _until(lambda: not engine.state.pending and engine.state.is_settled)
 
     status = await counted.run(source.status())
-    assert counted.done == {"PathStatus": 4 * sites, "ClassStatus": 2 * sites}
+    assert counted.done == {"PathStatus": 4 * sites, "ClassStatus": 2 * (sites + 1)}
     assert counted.most == {"PathStatus": TURN, "ClassStatus": TURN}
 
     await counted.run(_told(encode_in_turns(status)))
@@ -206,7 +213,7 @@ async def test_a_hub_tells_a_slice_of_its_rows_between_two_turns_of_the_loop(
             paths.update(row.path for row in change.paths)
             classes.update(row.site for row in change.classes if row.carriers[0].path[-3] == "2")
             assert len(change.paths) + len(change.classes) <= TURN
-            if len(paths) == 4 * sites and len(classes) == sites:
+            if len(paths) == 4 * sites and len(classes) == sites + 1:
                 return
 
     async with asyncio.timeout(120):  # a guard, and no measure
@@ -270,7 +277,7 @@ async def test_a_row_is_told_when_something_happened_to_it_not_when_it_grew_olde
         first, second, third = [decode(Change, await anext(changes)) for _ in range(3)]
         assert [row.slot for row in first.uplinks] == [1, 2]
         assert len({row.path for row in second.paths}) == 40
-        assert len({(row.class_name, row.site) for row in third.classes}) == 20
+        assert len({(row.class_name, row.site) for row in third.classes}) == 22
         for names in (["s1/1-1", "s2/1-1"], ["s3/2-2"]):
             engine.handle(PathsSampled(tuple((named(name), GOOD) for name in names)))
             told = [decode(Change, await anext(changes))]
@@ -285,7 +292,7 @@ async def test_a_row_is_told_when_something_happened_to_it_not_when_it_grew_olde
         await _until(lambda: not engine.state.pending)
         assert engine.state.sites[SiteName("s1")].classes != moved
         classes: set[tuple[str, str]] = set()
-        while len(classes) < 20:
+        while len(classes) < 22:
             change = decode(Change, await anext(changes))
             classes |= {(row.class_name, row.site) for row in change.classes if row.carriers}
     telling.cancel()

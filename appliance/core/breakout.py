@@ -1,0 +1,212 @@
+"""Out of which uplinks each class leaves for the internet, and which flows end with an uplink.
+
+The internet is chosen for as one more site whose paths are the uplinks themselves. A way out works
+while its uplink is attached, has a gateway, is not silent inside its tunnels and answers outside
+them. What is silent inside may be the far ends' fault, so targets that answer after that count for
+more. New flows leave a dead uplink at once. Its old ones end a moment later, because their address
+was translated to one of that uplink's: only if another uplink can take them, and no others.
+"""
+
+import math
+from dataclasses import replace
+
+from appliance.config.intent import Internet
+from appliance.contract.ids import INTERNET, ClassName, Plane, Slot, exit_plane
+from appliance.core import reasons
+from appliance.core.actions import Cause, EndFlows, MoveClass, Severity
+from appliance.core.draft import Draft, SiteDraft
+from appliance.core.events import UplinkProbed
+from appliance.core.layout import ClassPlan, Layout
+from appliance.core.liveness import fall
+from appliance.core.selection import stand_all
+from appliance.core.settle import NOTHING, decide_class
+from appliance.core.state import ClassState, InternetState, Liveness, PathState, SiteState
+from appliance.core.steering import Assignment
+from appliance.core.verdict import MEETS
+
+# An uplink that comes back within this time, or whose targets answer by then, has lost no flow. And
+# it is short enough for a connection that was asked for meanwhile: its next packet comes after 1 s
+# (RFC 6298).
+END_S = 0.5
+FRESH_S = 3.0  # an uplink that was attached so lately is silent because neighbours are asked for
+FEW_PATHS = 16  # over an uplink; of more, shared fate tells what silence means
+
+
+def probed(draft: Draft, event: UplinkProbed) -> None:
+    """Targets were asked. So many answers vouch for an uplink whatever its tunnels say."""
+    uplink = draft.layout.uplinks.get(event.slot)
+    if uplink is not None and event.answered >= uplink.quorum:
+        internet = draft.internet
+        vouched = {**internet.vouched, event.slot: draft.now}
+        draft.internet = replace(internet, vouched=vouched)
+
+
+def adopted(draft: Draft, class_name: ClassName, assignment: Assignment) -> None:
+    """What a starting supervisor found. That nothing carried the class is no reason to go on so."""
+    if not assignment.carriers:
+        return
+    entry = ClassState(assignment, draft.now, None, "found in the kernel at the start")
+    site = draft.internet.site
+    draft.internet = replace(
+        draft.internet, site=replace(site, classes={**site.classes, class_name: entry})
+    )
+
+
+def reload(draft: Draft, was: Layout) -> None:
+    """Another intent. Flows do not stay on an uplink that their class may not use any more."""
+    internet, layout = draft.internet, draft.layout
+    kept = {exit_plane(slot) for slot, uplink in draft.uplinks.items() if uplink.facts is not None}
+    verdicts = (MEETS,) * len(layout.slas)
+    names = {plan.name for plan in layout.internet.classes}
+    site = SiteState(
+        {p: s._replace(verdicts=verdicts) for p, s in internet.site.paths.items() if p in kept},
+        {name: held for name, held in internet.site.classes.items() if name in names},
+        review_at=draft.now,
+    )
+    draft.internet = InternetState(site, internet.vouched, internet.ended)
+    permitted = {plan.name: _candidates(plan) for plan in layout.internet.classes}
+    for plan in was.internet.classes:
+        for plane in sorted(_candidates(plan) - permitted.get(plan.name, _candidates(plan))):
+            name = was.internet.names[plane]
+            text = f"the configuration does not want {plan.name} on {name} any more"
+            draft.actions.append(EndFlows(plane.local, (plan.name,), text))
+
+
+def _candidates(plan: ClassPlan) -> frozenset[Plane]:
+    return frozenset(c.plane for c in plan.candidates)
+
+
+def follow(draft: Draft) -> None:
+    """Decide anew, if something happened that ways out depend on. Called after each event."""
+    internet = draft.internet
+    is_due = draft.now >= internet.site.review_at
+    if not draft.is_settled or not (
+        draft.is_exit_stale or is_due or draft.uplinks is not internet.seen
+    ):
+        return
+    site = SiteDraft(INTERNET, draft.layout.internet, internet.site)
+    has_changed = _follow_uplinks(draft, site)
+    ended = internet.ended
+    if has_changed or is_due:
+        site.review_at = math.inf
+        usable = frozenset(
+            plane.local
+            for plane, path in site.paths.items()
+            if path.liveness is Liveness.UP or draft.is_usable(plane.local)
+        )
+        for plan in site.shape.classes:
+            if plan.policy.internet is Internet.NONE:
+                _close(draft, site, plan)
+            else:
+                decide_class(draft, site, plan, stand_all(plan, site.paths, usable))
+        ended = _end_flows(draft, site, ended)
+        _warn(draft, site)
+    draft.internet = InternetState(site.freeze(), internet.vouched, ended, draft.uplinks)
+    draft.is_exit_stale = False
+
+
+def _follow_uplinks(draft: Draft, site: SiteDraft) -> bool:
+    """Bring the ways out up to date. Has one begun or ceased to work?"""
+    has_changed = False
+    for plane in site.shape.planes:
+        path = site.paths.get(plane)
+        if path is None:
+            path = PathState(plane, verdicts=(MEETS,) * len(draft.layout.slas))
+        works = _works(draft, plane.local)
+        if works and path.liveness is not Liveness.UP:
+            path = path._replace(liveness=Liveness.UP, since=draft.now, up_since=draft.now)
+        elif not works and path.liveness is not Liveness.DOWN:
+            path = fall(path, draft.now)
+        if site.paths.get(plane) is not path:
+            site.paths[plane] = path
+            has_changed = True
+    for plane in site.paths.keys() - set(site.shape.planes):
+        del site.paths[plane]
+    return has_changed
+
+
+def _works(draft: Draft, slot: Slot) -> bool:
+    entry = draft.uplinks[slot]
+    facts = entry.facts
+    if facts is None or not facts.is_attached or not facts.gateways:
+        return False
+    vouched_at = draft.internet.vouched.get(slot, -math.inf)
+    silent_at = entry.condemned_at
+    if silent_at is None:
+        silent_at = _silent_at(draft, slot)
+    if silent_at is not None and silent_at > vouched_at:
+        return False
+    return entry.probed is None or entry.probed.is_healthy
+
+
+def _silent_at(draft: Draft, slot: Slot) -> float | None:
+    """Since when all paths over an uplink have been down while one over another is not."""
+    count, _ = draft.layout.reach[slot]
+    if not 0 < count <= FEW_PATHS:
+        return None
+    paths = [path for name in draft.sites for path in draft.paths(name).values()]
+    own = [path for path in paths if path.plane.local == slot]
+    if any(path.liveness is not Liveness.DOWN for path in own):
+        return None
+    # One that misses answers as well may be about to fall: then the far end is gone, no uplink.
+    if not any(
+        path.liveness is Liveness.UP and draft.is_usable(path.plane.local) for path in paths
+    ):
+        return None
+    return max([path.since for path in own])
+
+
+def _close(draft: Draft, site: SiteDraft, plan: ClassPlan) -> None:
+    """The policy of the class knows no internet."""
+    held = site.classes.get(plan.name)
+    draft.clear("class-discarded", f"{plan.name} to {site.name}")
+    if held is not None and held.assignment == NOTHING:
+        return
+    before = held.assignment if held else NOTHING
+    reason = f"{plan.name} to {site.name} is discarded, as its policy says: internet none"
+    draft.actions.append(MoveClass(plan.name, site.name, before, NOTHING, Cause.CONFIGURED, reason))
+    entry = ClassState(NOTHING, draft.now, Cause.CONFIGURED, reason)
+    site.classes = {**site.classes, plan.name: entry}
+
+
+def _end_flows(
+    draft: Draft, site: SiteDraft, ended: frozenset[tuple[ClassName, Slot]]
+) -> frozenset[tuple[ClassName, Slot]]:
+    """End what is left on dead uplinks, once for each death, where another takes its place."""
+    still = set(ended)
+    for plane, path in site.paths.items():
+        names = [plan.name for plan in site.shape.classes if plane in _candidates(plan)]
+        if path.liveness is not Liveness.DOWN:
+            still.difference_update([(name, plane.local) for name in names])
+            continue
+        due = max(path.since, draft.uplinks[plane.local].attached_at + FRESH_S - END_S) + END_S
+        ending = [
+            name for name in names if (name, plane.local) not in still and _is_carried(site, name)
+        ]
+        if ending and due > draft.now:
+            site.review_at = min(site.review_at, due)
+        elif ending:
+            still.update([(name, plane.local) for name in ending])
+            dead = site.shape.names[plane]
+            text = f"{dead} {reasons.exit_trouble(draft.uplinks[plane.local])}: its flows end"
+            draft.actions.append(EndFlows(plane.local, tuple(ending), text))
+    return frozenset(still)
+
+
+def _is_carried(site: SiteDraft, name: ClassName) -> bool:
+    """Does something that works carry the class?"""
+    held = site.classes.get(name)
+    planes = [c.path.plane for c in held.assignment.carriers] if held else []
+    return any(p in site.paths and site.paths[p].liveness is Liveness.UP for p in planes)
+
+
+def _warn(draft: Draft, site: SiteDraft) -> None:
+    if not site.shape.used or any(
+        path.liveness is Liveness.UP
+        for plane, path in site.paths.items()
+        if plane in site.shape.used
+    ):
+        draft.clear("no-internet", INTERNET)
+    else:
+        text = "no uplink leads to the internet"
+        draft.warn("no-internet", INTERNET, Severity.CRITICAL, text)

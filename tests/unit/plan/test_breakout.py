@@ -1,0 +1,85 @@
+"""What leads out in each address family, and the firewall's part of it."""
+
+from dataclasses import replace
+
+from appliance.config.addressing import internet_table
+from appliance.config.intent import Internet
+from appliance.contract.ids import INTERNET, Slot, exit_plane
+from appliance.core.steering import Assignment, Carrier, Steering
+from appliance.plan.breakout import leading, spares
+from appliance.plan.compile import compile_plan
+from appliance.plan.filter import render_filter
+from appliance.plan.plan import Key, Kind, NexthopGroup, Route
+from tests.unit.plan import examples as ex
+
+ONE, TWO = exit_plane(Slot(1)), exit_plane(Slot(2))
+BOTH = frozenset({(Slot(1), 4), (Slot(1), 6), (Slot(2), 4)})
+
+
+def default(index: int, family: int, metric: int = 100) -> Key:
+    return Key(Kind.ROUTE, (internet_table(index), {4: "0.0.0.0/0", 6: "::/0"}[family], metric))
+
+
+def outside(*slots: int) -> Assignment:
+    return ex.carried(*(ex.path("internet", slot, 0) for slot in slots))
+
+
+def plan_of(assignments, facts=ex.BRANCH_FACTS, intent=ex.BRANCH):
+    steering = Steering({(name, INTERNET): a for name, a in assignments.items()})
+    return compile_plan(intent, facts, steering, ex.KEY_A)
+
+
+def test_a_family_that_the_carrier_has_not_goes_by_the_best_that_has_it():
+    assert leading({TWO: 3}, (ONE, TWO), BOTH, 4) == {TWO: 3}
+    assert leading({TWO: 3}, (TWO, ONE), BOTH, 6) == {ONE: 1}
+    assert leading({TWO: 3}, (TWO,), BOTH, 6) == {}, "never by one that is not permitted"
+    assert leading({}, (ONE, TWO), BOTH, 4) == {}, "a closed class is closed"
+
+
+def test_spares_are_permitted_and_in_the_order_of_the_tiers():
+    voice = replace(ex.BRANCH.policies[0], metered=False)
+    default_ = replace(ex.BRANCH.policies[2], tiers=((ex.LTE,), (ex.FIBRE,)))
+    intent = replace(ex.BRANCH, policies=(voice, ex.BRANCH.policies[1], default_))
+    assert spares(intent) == {ex.VOICE: (ONE,), ex.BULK: (ONE, TWO), ex.DEFAULT: (TWO, ONE)}
+
+
+def test_routes_of_a_class_and_where_they_end():
+    plan = plan_of({ex.VOICE: outside(2), ex.BULK: outside(1, 2), ex.DEFAULT: Assignment()})
+    hops = {ident: k.ident[0] for k in plan if k.kind is Kind.NEXTHOP for ident in [plan[k]]}
+    lte = next(hop for item, hop in hops.items() if item.device == "wwan0")
+    fibre6 = next(hop for item, hop in hops.items() if (item.device, item.family) == ("eth0", 6))
+    assert plan[default(1, 4)] == Route(nexthop=lte)
+    assert plan[default(1, 6)] == Route(nexthop=fibre6), "the lte has no IPv6"
+    group = plan[Key(Kind.GROUP, (plan[default(2, 4)].nexthop,))]
+    assert isinstance(group, NexthopGroup)
+    assert len(group.members) == 2
+    assert plan[default(3, 4)] == plan[default(3, 6)] == Route(), "discarded"
+    for index in (1, 2, 3):
+        assert plan[default(index, 4, 1_000_000)] == Route(), "and nothing falls through"
+
+
+def test_an_uplink_without_carrier_has_no_way_out():
+    facts = {**ex.BRANCH_FACTS, Slot(2): replace(ex.BRANCH_FACTS[Slot(2)], has_carrier=False)}
+    plan = plan_of({ex.BULK: Assignment((Carrier(ex.path("internet", 2, 0), 1),))}, facts)
+    members = plan[Key(Kind.GROUP, (plan[default(2, 4)].nexthop,))].members
+    assert len(members) == 1, "the fibre is permitted, and a spare"
+    assert not any(k.kind is Kind.NEXTHOP and i.device == "wwan0" for k, i in plan.items())
+
+
+def test_a_class_leaves_by_permitted_uplinks_only():
+    voice = replace(ex.BRANCH.policies[0], metered=False)
+    bulk = replace(ex.BRANCH.policies[1], internet=Internet.NONE)
+    text = render_filter(replace(ex.BRANCH, policies=(voice, bulk, ex.BRANCH.policies[2]))).text
+    chains = {
+        name: text.partition(f"chain {name} {{\n")[2].partition("\n  }")[0].split("\n")
+        for name in ("leave_1", "leave_2", "leave_3", "forward")
+    }
+    assert [line.strip() for line in chains["leave_1"]] == ['oifname { "eth0" } return', "drop"]
+    assert [line.strip() for line in chains["leave_2"]] == ["drop"]
+    assert [line.strip() for line in chains["leave_3"]] == [
+        'oifname { "eth0", "wwan0" } return',
+        "drop",
+    ]
+    rules = [line.strip() for line in chains["forward"]]
+    place = rules.index("oifname @uplinks jump leave")
+    assert not any("accept" in rule and "policy" not in rule for rule in rules[:place])

@@ -1,0 +1,35 @@
+"""Ways out as kernel objects, and the marks of the flows on them."""
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+from appliance.contract.ids import Slot
+from appliance.plan.exits import exit_items, exit_key, exits, flow_marks
+from appliance.plan.plan import Nexthop
+from tests.unit.plan import examples as ex
+
+
+def test_each_gateway_is_a_nexthop_object():
+    found = exit_items(ex.BRANCH, ex.BRANCH_FACTS)
+    assert found[exit_key(Slot(1), 4)] == Nexthop(4, "eth0", ip_address("203.0.113.1"))
+    assert found[exit_key(Slot(1), 6)] == Nexthop(6, "eth0", ip_address("fe80::1"))
+    far = Nexthop(4, "wwan0", ip_address("100.64.0.1"), on_link=True)
+    assert found[exit_key(Slot(2), 4)] == far
+    assert exit_key(Slot(2), 6) not in found
+
+
+def test_exits_are_those_that_have_an_object():
+    assert exits(ex.BRANCH, ex.BRANCH_FACTS) == {(1, 4), (1, 6), (2, 4)}
+    unplugged = {**ex.BRANCH_FACTS, Slot(1): replace(ex.BRANCH_FACTS[Slot(1)], has_carrier=False)}
+    assert exits(ex.BRANCH, unplugged) == {(2, 4)}
+    assert exits(ex.BRANCH, {}) == frozenset()
+
+
+def test_marks_of_some_classes_and_of_all():
+    assert flow_marks(ex.BRANCH, Slot(2), (ex.VOICE, ex.DEFAULT)) == (
+        (0x12000000, 0xFF000000),
+        (0x32000000, 0xFF000000),
+    )
+    everyone = (ex.VOICE, ex.BULK, ex.DEFAULT)
+    assert flow_marks(ex.BRANCH, Slot(2), everyone) == ((0x02000000, 0x0F000000),)
+    assert flow_marks(ex.BRANCH, Slot(2), ()) == ()
