@@ -38,10 +38,13 @@ FRESH_S = 0.4  # or two and a half intervals of probes, whichever is longer
 RECENT = 12  # probes remembered of a path
 
 LOADED, IDLE, OWN = 0.8, 0.3, 0.1  # shares of the rate that traffic uses
-HOLD_S = 1.0  # after a queue, before the rate grows over what the line carried
-NEAR = 1.08  # so far over it the rate grows slowly
-SLOWLY, QUICKLY = 0.1, 1.0  # per second
+OWN_LEAST = 0.5  # from which a queue is surely our own
+HOLD_S = 2.0  # after a queue, before the rate grows over what the line carried
+NEAR = 1.03  # so far over it the rate grows slowly, ...
+SLOWLY, QUICKLY = 0.05, 1.0  # per second
+FASTER = 4.0  # ... and from there by so much more a second for each part that it is beyond
 SLOWER_S = 5.0  # for so long a queue or none says whether the line carries a rate that is given
+LEAST = 1.1  # so little over it is the least rate as well
 REST_S = 3.0  # a delay that lasts at the least rate is the line's own
 FORGET_S = 60.0  # time constant by which an unused rate goes back to where it began
 FORGET_AFTER_S = 30.0
@@ -110,7 +113,13 @@ class Line(NamedTuple):
     cut_at: float = 0.0  # when the rate was last set because of it
     clear_at: float = 0.0  # when the last queue was gone
     used_at: float = 0.0  # when the rate was last used
+    is_own: bool = False  # it is of what passed our shaper, most of which was used
     is_slower: bool = False  # than a rate that is given
+
+    @property
+    def is_filled(self) -> bool:
+        """Is there a queue of our own in the line?"""
+        return self.full_since is not None and self.is_own
 
     @property
     def threshold_us(self) -> float:
@@ -278,6 +287,8 @@ def _full(line: Line, bounds: Bounds, view: PathView, now: float, *, is_down: bo
     known = line.capacity_bps
     capacity = delivered if is_first or known is None else (known + delivered) / 2
     line = line._replace(full_since=since, capacity_bps=capacity, capacity_at=now)
+    if is_first:
+        line = line._replace(is_own=line.used_bps >= OWN_LEAST * line.rate_bps)
     rate = delivered * min(SHARE_MOST, max(SHARE_LEAST, 1 - queue_us / 1e6 / DRAIN_S))
     if line.used_bps < line.rate_bps / 2:
         rate = max(rate, GENTLY * line.rate_bps)
@@ -292,7 +303,7 @@ def _full(line: Line, bounds: Bounds, view: PathView, now: float, *, is_down: bo
 def _rested(line: Line, bounds: Bounds, now: float) -> Line:
     """A delay that lasts though we send as little as we may is none of ours: it is usual here."""
     since = line.full_since
-    if since is None or line.queue_us is None or line.rate_bps > bounds.least_bps:
+    if since is None or line.queue_us is None or line.rate_bps > LEAST * bounds.least_bps:
         return line
     if not bounds.is_learned:
         carried = line.capacity_bps or line.rate_bps
@@ -327,7 +338,8 @@ def _clear(line: Line, bounds: Bounds, now: float, span_s: float) -> Line:
     if known is not None and line.rate_bps >= SHARE_AFTER * known:
         if now - line.clear_at < HOLD_S:
             return line
-        gain = SLOWLY if line.rate_bps < NEAR * known else QUICKLY
+        beyond = max(0.0, line.rate_bps / known - NEAR)
+        gain = min(QUICKLY, SLOWLY + FASTER * beyond)
     else:
         gain = QUICKLY
     return line._replace(rate_bps=bounds.clamp(line.rate_bps * (1 + gain * span_s)))

@@ -22,6 +22,7 @@ from appliance.core.events import (
     Event,
     FarEndReported,
     IntentChanged,
+    LineFilled,
     LoopStalled,
     PathMtuChanged,
     PathsSampled,
@@ -31,6 +32,7 @@ from appliance.core.events import (
     UplinkChanged,
     UplinkProbed,
 )
+from appliance.core.filled import filled
 from appliance.core.layout import are_neighbours, lay_out
 from appliance.core.liveness import (
     BOX_BURSTS,
@@ -389,6 +391,7 @@ _ON: dict[type, Callable[..., None]] = {
     ProbeOverdue: _overdue,
     AnswerReturned: _returned,
     FarEndReported: _far_end,
+    LineFilled: filled,
     PathMtuChanged: _mtu,
     LoopStalled: _stalled,
     DeadlinePassed: _deadline,

@@ -131,6 +131,14 @@ class TrafficSampled:
 
 
 @dataclass(frozen=True, slots=True)
+class LineFilled:
+    """What we send or receive ourselves has begun to wait in the line of an uplink, or no more."""
+
+    slot: Slot
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PathMtuChanged:
     """Padded probes found how large an inner packet the path carries."""
 
@@ -161,6 +169,7 @@ Event = (
     | AnswerReturned
     | FarEndReported
     | TrafficSampled
+    | LineFilled
     | PathMtuChanged
     | LoopStalled
     | DeadlinePassed

@@ -10,6 +10,7 @@ from appliance.core.belief import compare, hear, is_agreed
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.estimate import directions, observe
 from appliance.core.events import TrafficSampled
+from appliance.core.filled import is_excused
 from appliance.core.layout import are_neighbours
 from appliance.core.liveness import acquit, answer, is_wrong
 from appliance.core.pace import boost, is_grave, unboost
@@ -39,14 +40,15 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
             lost_backward=sample.recovered_backward,
         )
     told = directions(before.estimate, sample)
-    if tests and before.liveness is not Liveness.DOWN:
+    is_judged = not is_excused(draft, before.plane.local)
+    if tests and is_judged and before.liveness is not Liveness.DOWN:
         tests = _feed(draft, before, sample.sent, *told)
     path = before._replace(estimate=observe(before.estimate, sample, told, now), tests=tests)
     if before.heard.sent:
         path = path._replace(heard=compare(before.heard, sample.sent, told[0]))
     if path.liveness is not Liveness.UP:
         path = _live(draft, path, sample)
-    verdicts = _judge(draft, path)
+    verdicts = _judge(draft, path) if is_judged else before.verdicts
     if verdicts is not before.verdicts:
         path = path._replace(verdicts=verdicts)
     site.paths[path.plane] = path
@@ -62,6 +64,8 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
 def count(draft: Draft, site: SiteDraft, before: PathState, event: TrafficSampled) -> bool:
     """Take in real packets, counted in our direction of sending. True as in `take`."""
     if before.liveness is Liveness.DOWN or not before.tests:
+        return False
+    if is_excused(draft, before.plane.local):
         return False
     if event.lost or before.heard.sent:
         before = before._replace(heard=hear(before.heard, event.sent, event.lost, draft.now))

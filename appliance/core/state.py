@@ -89,6 +89,17 @@ class SiteState:
     review_at: float = math.inf  # a voluntary move may be due then
 
 
+class Filled(NamedTuple):
+    """A queue of our own in an uplink's line: see `filled`."""
+
+    since: float | None = None
+    until: float = -math.inf  # no path is blamed before
+    budget: Bucket = Bucket(math.inf, 0.0)  # s
+
+
+NEVER_FILLED = Filled()
+
+
 @dataclass(frozen=True, slots=True)
 class UplinkState:
     """A local uplink: attached by what the kernel says, alive by what its paths show together."""
@@ -98,6 +109,7 @@ class UplinkState:
     condemned_at: float | None = None  # shared fate: all its paths fell silent at once
     overdue: tuple[tuple[float, PathId], ...] = ()  # send times of unanswered probes
     probed: UplinkProbed | None = None
+    filled: Filled = NEVER_FILLED
 
     @property
     def is_usable(self) -> bool:

@@ -40,6 +40,7 @@ def changed(draft: Draft, event: UplinkChanged) -> None:
         before.condemned_at if is_attached and was_attached else None,
         before.overdue if is_attached and was_attached else (),
         before.probed,
+        before.filled,
     )
     draft.put_uplink(slot, after)
     if not draft.is_settled:

@@ -21,6 +21,7 @@ from appliance.core.decide import initial_state
 from appliance.core.events import (
     Event,
     IntentChanged,
+    PathsSampled,
     SteeringAdopted,
     UplinkChanged,
     UplinkFacts,
@@ -127,6 +128,7 @@ class Box:
             shapers=self._shapers,
             is_in_force=lambda: self.reconciler.is_in_force,
             on_drift=self.wake,
+            emit=lambda event: self.engine.handle(event),
             warnings=self.warnings,
         )
         self.uplinks = Uplinks(
@@ -201,6 +203,8 @@ class Box:
     # -- what happens --------------------------------------------------------------------------
 
     def _happened(self, event: Event) -> None:
+        if isinstance(event, PathsSampled):  # what is our own doing comes first
+            self.rates.look(clock.monotonic())
         self.engine.handle(event)
 
     def _follow(

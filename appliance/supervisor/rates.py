@@ -19,6 +19,7 @@ from appliance.config.addressing import shaper_device
 from appliance.config.intent import Intent, Uplink
 from appliance.contract.ids import PathId, Plane, Slot
 from appliance.core.autorate import Bounds, Line, Probe, begin, follow
+from appliance.core.events import Event, LineFilled
 from appliance.kernel.kernel import Kernel, KernelError, QueueCounters
 from appliance.plan.plan import Change, Key, Op, Shaper
 from appliance.plan.shape import DIRECTIONS, Rates
@@ -29,6 +30,7 @@ from appliance.supervisor.warnings import Warnings
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
+LOOK_S = 0.04  # a look that is no longer ago is not repeated
 IDLE_S = 1.0  # while no line is shaped
 CHOOSE_S = 5.0  # how often it is looked which paths to follow
 FOLLOWED = 8  # paths over an uplink: enough to tell its own line from what lies behind
@@ -87,22 +89,26 @@ class LineRates:
         shapers: Callable[[Rates], Mapping[Key, Shaper]],
         is_in_force: Callable[[], bool],
         on_drift: Callable[[], None],
+        emit: Callable[[Event], None],
         warnings: Warnings,
     ) -> None:
         """`shapers` renders the shapers at these rates, which are set when the plan `is_in_force`.
 
-        `on_drift` is told of one that could not be set.
+        `on_drift` is told of one that could not be set, and `emit` of lines that fill up.
         """
         self._kernel = kernel
         self._prober = prober
         self._shapers = shapers
         self._is_in_force = is_in_force
         self._on_drift = on_drift
+        self._emit = emit
         self._warnings = warnings
         self._followed: dict[Direction, _Followed] = {}
         self._paths: dict[Slot, tuple[PathId, ...]] = {}
         self._intent: Intent | None = None
         self._adopted: Rates = {}
+        self._full: frozenset[Slot] = frozenset()
+        self._looked_at = 0.0
         self._choose_at = 0.0
         self._turn = 0
         self.rates: dict[Direction, int] = {}
@@ -131,6 +137,7 @@ class LineRates:
             if each.bounds.is_learned
         }
         self._intent, self._choose_at = intent, 0.0
+        self._tell_full()
 
     def _begun(
         self, uplink: Uplink, direction: str, old: _Followed | None, now: float
@@ -163,10 +170,16 @@ class LineRates:
             await asyncio.sleep(TICK_S if self._followed else IDLE_S)
             self.tick(clock.monotonic())
 
+    def look(self, now: float) -> None:
+        """Look now, if that was not done a moment ago: somebody is about to judge by delays."""
+        if now - self._looked_at >= LOOK_S:
+            self.tick(now)
+
     def tick(self, now: float) -> None:
         """Look at all lines, and set the rates that are other ones now."""
         if not self._followed or not self._is_in_force():
             return
+        self._looked_at = now
         if now >= self._choose_at:
             self._choose_at = now + CHOOSE_S
             self._choose()
@@ -186,6 +199,14 @@ class LineRates:
                 self._tell(each, _trouble(each) if each.is_told else None)
         if changed:
             self._set(changed)
+        self._tell_full()
+
+    def _tell_full(self) -> None:
+        """Tell of the uplinks whose line has begun to hold a queue of our own, or does no more."""
+        full = frozenset(slot for (slot, _), f in self._followed.items() if f.line.is_filled)
+        changed, self._full = full ^ self._full, full
+        for slot in sorted(changed):
+            self._emit(LineFilled(slot, slot in full))
 
     def _tell(self, each: _Followed, text: str | None) -> None:
         """Warn of a line that does not carry what was given, until it does."""

@@ -1,11 +1,13 @@
 """The reader of recordings: a line is an event or a RecordingError, and an event can be decided."""
 
+from appliance.contract.ids import Slot
 from appliance.core.codec import RecordingError, decode_event, encode_event
 from appliance.core.decide import decide, initial_state
 from appliance.core.events import (
     AnswerReturned,
     FarEndReported,
     IntentChanged,
+    LineFilled,
     LoopStalled,
     PathMtuChanged,
     PathsSampled,
@@ -28,6 +30,7 @@ _EVENTS = (
     FarEndReported(_PATH, 4, 0),
     TrafficSampled(_PATH, 100, 1),
     PathMtuChanged(_PATH, 1280),
+    LineFilled(Slot(1), is_full=True),
     LoopStalled(0.2),
 )
 SEEDS = tuple(encode_event(100.0 + n, event) for n, event in enumerate(_EVENTS))

@@ -13,6 +13,7 @@ from appliance.core.events import (
     DeadlinePassed,
     Event,
     FarEndReported,
+    LineFilled,
     LoopStalled,
     PathMtuChanged,
     PathsSampled,
@@ -68,6 +69,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(FarEndReported, paths, counts, counts),
     st.builds(TrafficSampled, paths, counts, counts),
     st.builds(PathMtuChanged, paths, counts),
+    st.builds(LineFilled, slots, st.booleans()),
     st.builds(LoopStalled, seconds),
     st.just(DeadlinePassed()),
 )
@@ -107,4 +109,4 @@ def test_every_kind_of_event_is_among_the_examples() -> None:
     kinds = {kind.__name__ for kind in Event.__args__} - {"IntentChanged"}  # in test_replay.py
     drawn = {DeadlinePassed, SteeringAdopted, UplinkChanged, UplinkProbed, PathsSampled}
     drawn |= {AnswerLate, ProbeOverdue, AnswerReturned, FarEndReported, TrafficSampled}
-    assert kinds == {k.__name__ for k in drawn | {PathMtuChanged, LoopStalled}}
+    assert kinds == {k.__name__ for k in drawn | {LineFilled, PathMtuChanged, LoopStalled}}

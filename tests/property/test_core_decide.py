@@ -18,6 +18,7 @@ from appliance.core.events import (
     Event,
     FarEndReported,
     IntentChanged,
+    LineFilled,
     LoopStalled,
     PathMtuChanged,
     PathsSampled,
@@ -98,6 +99,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(TrafficSampled, paths, st.just(50), st.sampled_from([0, 1, 5, 50])),
     st.builds(PathMtuChanged, paths, st.sampled_from([1280, 1420])),
     st.builds(UplinkProbed, st.just(Slot(1)), st.just(1), st.just(3), st.booleans(), st.just("x")),
+    st.builds(LineFilled, st.sampled_from([Slot(1), Slot(2)]), st.booleans()),
     st.just(LoopStalled(0.2)),
     st.just(DeadlinePassed()),
     st.builds(
@@ -309,6 +311,7 @@ def test_events_of_paths_and_uplinks_that_do_not_exist_change_nothing(start, sto
         PathMtuChanged(ghost, 1280),
         UplinkChanged(replace(facts(1), slot=Slot(9))),
         UplinkProbed(Slot(9), 0, 3, False, ""),
+        LineFilled(Slot(9), is_full=True),
     ):
         after, actions = decide(state, event, state.now)
         assert actions == ()

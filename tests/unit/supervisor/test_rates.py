@@ -7,6 +7,7 @@ import pytest
 
 from appliance.config.intent import Intent, Shaping
 from appliance.contract.ids import PathId, Slot
+from appliance.core.events import Event, LineFilled
 from appliance.kernel.fake import FakeKernel
 from appliance.kernel.kernel import QueueCounters
 from appliance.plan.compile import compile_plan
@@ -64,6 +65,7 @@ class Box:
         self.prober = Prober()
         self.intent = wanted or intent()
         self.drifts = 0
+        self.events: list[Event] = []
         self.warnings = Warnings()
         self.now = 0.0
         self.passed = self.packets = 0
@@ -73,6 +75,7 @@ class Box:
             shapers=self._shapers,
             is_in_force=lambda: True,
             on_drift=self._drifted,
+            emit=self.events.append,
             warnings=self.warnings,
         )
         if adopted is not None:
@@ -149,6 +152,26 @@ async def test_it_sinks_at_once_when_a_queue_grows(box: Box) -> None:
     before = box.rate_bps
     box.run(0.3, mbit=8, queue_s=0.1)
     assert box.rate_bps < 0.75 * before
+
+
+async def test_a_line_that_is_full_of_our_own_is_told(box: Box) -> None:
+    box.run(1, mbit=20)
+    box.run(0.3, mbit=20, queue_s=0.1)
+    assert box.events == [LineFilled(Slot(1), is_full=True)]
+    box.run(0.5, mbit=20)
+    box.run(5, mbit=0.3)
+    box.run(1, mbit=2, queue_s=0.1)  # most of it is somebody else's
+    assert box.events == [LineFilled(Slot(1), is_full=full) for full in (True, False)]
+
+
+async def test_who_is_about_to_judge_looks_first_but_not_again_and_again(box: Box) -> None:
+    box.run(1, mbit=20)
+    box.prober.queue_s = 0.2
+    box.rates.look(box.now + 0.01)
+    assert not box.events
+    box.prober.now += 0.05
+    box.rates.look(box.now + 0.05)
+    assert box.events == [LineFilled(Slot(1), is_full=True)]
 
 
 async def test_a_rate_that_somebody_set_is_put_back_to_what_was_learned(box: Box) -> None:
