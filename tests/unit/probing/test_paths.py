@@ -24,7 +24,7 @@ from appliance.core.events import (
     ProbeOverdue,
     TrafficSampled,
 )
-from appliance.probing.paths import Measured, PathProber, _Path
+from appliance.probing.paths import Measured, PathProber, Traced, _Path
 from appliance.probing.reflect import Reflection
 from appliance.probing.side import SideSession
 from appliance.probing.sockets import BATCH, Packet, ProbeSocket, endpoint, pktinfo
@@ -359,3 +359,27 @@ async def test_a_stall_is_forgiven_although_much_waits_to_be_read(
     await bench.until(lambda: bool(shifts))
     assert not waiting
     assert shifts[0] > 100_000_000
+
+
+async def test_each_probe_of_a_traced_path_is_told_once(bench: Bench) -> None:
+    one, two = PathId(HQ, ONE), PathId(HQ, TWO)
+    assert bench.prober.take_traces() == {}
+    began_s = clock.monotonic()
+    bench.prober.trace(frozenset({one}))
+    told: list[Traced] = []
+    while len(told) < 10:
+        have = len(bench.events)
+        await bench.until(lambda: len(bench.events) > have)  # noqa: B023
+        found = bench.prober.take_traces()
+        assert set(found) <= {one}
+        told += found.get(one, ())
+    assert bench.prober.pace(one) == 0.02
+    sent = [each.sent for each in told]
+    assert sorted(set(sent)) == sent
+    assert began_s - 1 < sent[0] < sent[-1] < clock.monotonic()
+    assert all(0 <= each.forward_us <= each.delay_us for each in told)  # the clocks are the same
+    bench.prober.measure({one: bench.far, two: replace(bench.far, is_second=True)})
+    bench.prober.trace(frozenset({two}))  # the session of which has begun anew
+    have = len(bench.of(PathsSampled, TWO))
+    await bench.until(lambda: len(bench.of(PathsSampled, TWO)) > have)
+    assert set(bench.prober.take_traces()) == {two}
