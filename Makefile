@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 BIN := .venv/bin
 SCENARIO ?=
 UPGRADE ?=
-BPF := appliance/kernel/reflector.bpf.o
+BPF := $(patsubst %.c,%.o,$(wildcard appliance/kernel/*.bpf.c))
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
   $(if $(UPGRADE),--upgrade)
 
@@ -27,7 +27,7 @@ setup-bpf:
 bpf: $(BPF) ## build what runs inside the kernel, with clang
 
 %.bpf.o: %.bpf.c | setup-bpf
-	clang -O2 -Wall -Wextra -Werror -target bpf -idirafter /usr/include/$$(uname -m)-linux-gnu \
+	clang -O2 -Wall -Wextra -Werror -target bpf -mcpu=v3 -idirafter /usr/include/$$(uname -m)-linux-gnu \
 	  -c $< -o $@
 
 check: setup-check bpf ## format, lint, types, import rules, all tests that need no lab

@@ -146,7 +146,7 @@ def show_classes(out: Console, classes: Sequence[Row], now: float) -> None:
             (
                 row["class_name"],
                 row["site"],
-                words.carriers(row["carriers"]),
+                words.carried(row),
                 words.yes_or_no(row["meets_sla"]),
                 words.since(row["since"], now),
                 row["reason"],
@@ -158,7 +158,7 @@ def show_classes(out: Console, classes: Sequence[Row], now: float) -> None:
 
 def show_why(out: Console, why: Row, now: float) -> None:
     out.print(
-        f"{why['class_name']} to {why['site']}: {words.carriers(why['carriers'])}"
+        f"{why['class_name']} to {why['site']}: {words.carried(why)}"
         + (f", since {words.since(why['since'], now)}" if why["since"] is not None else ""),
         markup=False,
     )

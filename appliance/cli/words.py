@@ -16,6 +16,7 @@ CAUSES: Mapping[str, str] = {
     "no-path": "no path left",
     "configured": "configured",
     "mtu-changed": "path MTU changed",
+    "second-path": "second path changed",
 }
 VERDICTS: Mapping[str, str] = {
     "meets": "meets the SLA",
@@ -112,6 +113,13 @@ def carriers(rows: Sequence[Mapping[str, Any]]) -> str:
     return " + ".join(
         f"{name} {100 * row['weight'] / total:.0f} %" for name, row in zip(names, rows, strict=True)
     )
+
+
+def carried(row: Mapping[str, Any]) -> str:
+    """The same of a whole row, with where copies go."""
+    second = row["second"]
+    more = "" if second is None else f", copies over {carriers([second])}"
+    return f"{carriers(row['carriers'])}{more}"
 
 
 def plane(path: str) -> str:

@@ -13,7 +13,7 @@ from appliance.config.addressing import listen_ports
 from appliance.config.catalogue import known
 from appliance.config.errors import Finding, Path, pointer_of
 from appliance.config.fields import MAX_SLOT
-from appliance.config.intent import WITH_PORTS, DefaultClass, Network, Protocol
+from appliance.config.intent import WITH_PORTS, DefaultClass, Mode, Network, Protocol
 from appliance.config.networks import check_networks
 from appliance.config.rules import rules_of
 from appliance.config.scalars import did_you_mean, render_duration
@@ -237,6 +237,9 @@ def _policies(parts: Parts) -> Iterator[Finding]:
             message = f"there is no class `{policy.class_name}`"
             hint = did_you_mean(policy.class_name, classes)
             yield Finding((*path, "class"), message, hint)
+        if policy.when is not None and policy.mode is not Mode.DUPLICATE:
+            hint = "add `mode: duplicate`, or leave it out"
+            yield Finding((*path, "when"), "only mode `duplicate` sends anything twice", hint)
         if not parts.is_whole("uplinks"):
             continue
         labels = [

@@ -27,6 +27,7 @@ from appliance.config.intent import (
     Network,
     Protocol,
     Target,
+    When,
 )
 
 MAX_SLOT = 15
@@ -181,6 +182,7 @@ PortRange = Annotated[
 ]
 ProtocolName = Annotated[Protocol, PlainValidator(scalars.choice_of(Protocol)), _words(*Protocol)]
 ModeName = Annotated[Mode, PlainValidator(scalars.choice_of(Mode)), _words(*Mode)]
+WhenName = Annotated[When, PlainValidator(scalars.choice_of(When)), _words(*When)]
 DefaultClassName = Annotated[
     DefaultClass, PlainValidator(scalars.choice_of(DefaultClass)), _words(*DefaultClass)
 ]

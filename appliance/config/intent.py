@@ -4,7 +4,7 @@ Nothing here knows YAML, pydantic or the kernel. Every later layer reads this an
 Units are in the names; ratios are 0..1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import (
     IPv4Address,
@@ -195,6 +195,14 @@ class Sla:
 class Mode(StrEnum):
     SINGLE = "single"  # the whole class over the best path
     SHARE = "share"  # per flow, by weight, over all paths of the tier that meet the SLA
+    DUPLICATE = "duplicate"  # as `single`, and a copy of each packet over a second path
+
+
+class When(StrEnum):
+    """When packets of a class in mode `duplicate` leave twice."""
+
+    ALWAYS = "always"
+    IMPAIRED = "impaired"  # only while the path that carries the class is in trouble
 
 
 class Fallback(StrEnum):
@@ -223,6 +231,7 @@ class Policy:
     metered: bool = True  # may metered uplinks carry it?
     hold_s: float = 60.0  # a path must be clean this long before the class returns to it
     internet: Internet = Internet.LOCAL
+    when: When = When.ALWAYS  # mode `duplicate` only
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +275,12 @@ class Intent:
         raise KeyError(name)
 
     @property
+    def duplicated(self) -> tuple[TrafficClass, ...]:
+        """The classes whose packets may leave twice."""
+        twice = {p.class_name for p in self.policies if p.mode is Mode.DUPLICATE}
+        return tuple(each for each in self.classes if each.name in twice)
+
+    @property
     def default_class(self) -> TrafficClass:
         return self.classes[-1]
 
@@ -284,6 +299,16 @@ def permits(policy: Policy, uplink: Uplink) -> bool:
     return (policy.metered or not uplink.metered) and any(
         uplink.label in labels for labels in policy.tiers
     )
+
+
+def without_copies(intent: Intent) -> Intent:
+    """The same intent for a box that cannot duplicate: mode `single` where it is `duplicate`."""
+    if not intent.duplicated:
+        return intent
+    policies = tuple(
+        replace(p, mode=Mode.SINGLE) if p.mode is Mode.DUPLICATE else p for p in intent.policies
+    )
+    return replace(intent, policies=policies)
 
 
 def planes(intent: Intent) -> tuple[Plane, ...]:

@@ -219,6 +219,7 @@ def _policy(
         metered=policy.metered,
         hold_s=policy.hold / 1e6,
         internet=policy.internet,
+        when=policy.when or intent.When.ALWAYS,
     )
 
 

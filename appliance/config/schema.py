@@ -44,6 +44,7 @@ from appliance.config.fields import (
     Title,
     UplinkAddress,
     WebAddress,
+    WhenName,
     by_default,
     parse_hold,
     parse_interval,
@@ -397,9 +398,21 @@ class Policy(Section):
         default=Mode.SINGLE,
         description=(
             "`single`: all flows over the best path; `share`: flows spread by weight over all "
-            "paths of the tier that meet the SLA."
+            "paths of the tier that meet the SLA; `duplicate`: over the best path, and a copy of "
+            "each packet over a second one, of which the far end delivers what comes first. The "
+            "sites at both ends must have the mode for one of their classes. Its flows have no "
+            "fast path."
         ),
-        examples=["share"],
+        examples=["share", "duplicate"],
+    )
+    when: WhenName | None = Field(
+        default=None,
+        description=(
+            "In mode `duplicate` only. `always`; or `impaired`: packets leave twice only while the "
+            "path that carries the class misses an answer, violates the SLA or has lost something "
+            "within the last minute. Default: `always`."
+        ),
+        examples=["impaired"],
     )
     fallback: FallbackName = Field(
         default=Fallback.BEST_EFFORT,

@@ -66,6 +66,7 @@ class Why:
     since: UnixTime | None
     policy: str  # "fibre, then lte; loss at most 1 %, MOS at least 3.6; best effort"
     candidates: tuple[Candidate, ...]  # best first
+    second: CarrierStatus | None = None  # over which copies go; None: none are sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ class ClassStatus:
     since: UnixTime
     cause: MoveCause | None  # None: adopted from the kernel, not decided in this run
     reason: str
+    second: CarrierStatus | None = None  # over which copies go; None: none are sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,5 +38,6 @@ MoveCause = Literal[
     "no-path",
     "configured",
     "mtu-changed",
+    "second-path",
 ]
 Verdict = Literal["meets", "violates", "unmeasured", "unusable", "not-permitted"]

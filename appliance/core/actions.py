@@ -19,6 +19,7 @@ class Cause(StrEnum):
     NO_PATH = "no-path"
     CONFIGURED = "configured"
     MTU_CHANGED = "mtu-changed"
+    SECOND_PATH = "second-path"  # copies go another way from now on, or none are sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,8 +123,8 @@ def _adopted(draft: Draft, event: SteeringAdopted) -> None:
         entry = ClassState(assignment, draft.now, None, "found in the kernel at the start")
         site.classes = {**site.classes, class_name: entry}
         carry(site)
-        for carrier in assignment.carriers:
-            path = site.paths.get(carrier.path.plane)
+        for each in assignment.paths:
+            path = site.paths.get(each.plane)
             if path is not None and assignment.mtu is not None:
                 size = min(assignment.mtu, path.mtu or assignment.mtu)
                 site.paths[path.plane] = path._replace(mtu=size)
@@ -180,6 +180,8 @@ def _overdue(draft: Draft, event: ProbeOverdue) -> None:
         return
     _verify(draft, site, path, is_hint=False)
     _verify_neighbours(draft, site, path.plane)
+    if site.shape.is_wary and path.plane in site.carrying:
+        reconsider(draft, site)  # what if it is dead?
 
 
 def _is_dying(site: SiteDraft, path: PathState, sent_at: float) -> bool:

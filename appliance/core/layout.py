@@ -18,6 +18,7 @@ from appliance.config.intent import (
     Policy,
     Sla,
     Uplink,
+    When,
     permits,
 )
 from appliance.contract.ids import ClassName, Label, Plane, SiteName, Slot, exit_plane
@@ -56,6 +57,8 @@ class ClassPlan:
     candidates: tuple[Candidate, ...]
     is_single: bool
     is_fail_closed: bool
+    is_duplicated: bool = False
+    is_wary: bool = False  # duplicated only while impaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Shape:
     classes: tuple[ClassPlan, ...]
     used: frozenset[Plane]  # candidates of any class
     metered: frozenset[Plane]
+    is_wary: bool = False  # a class is
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,10 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
                 policy,
                 places[policy.sla],
                 tuple(candidates),
-                policy.mode is Mode.SINGLE,
+                policy.mode is not Mode.SHARE,
                 policy.fallback is Fallback.FAIL_CLOSED,
+                policy.mode is Mode.DUPLICATE,
+                policy.mode is Mode.DUPLICATE and policy.when is When.IMPAIRED,
             )
         )
     return Shape(
@@ -170,6 +176,7 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
         tuple(classes),
         frozenset(c.plane for plan in classes for c in plan.candidates),
         frozenset(plane for plane, (own, far) in ends.items() if own.metered or far.metered),
+        any(plan.is_wary for plan in classes),
     )
 
 

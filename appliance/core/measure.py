@@ -14,6 +14,7 @@ from appliance.core.filled import is_excused
 from appliance.core.layout import are_neighbours
 from appliance.core.liveness import acquit, answer, is_wrong
 from appliance.core.pace import boost, is_grave, unboost
+from appliance.core.second import trouble
 from appliance.core.sequential import LossTest, feed
 from appliance.core.settle import repace
 from appliance.core.state import Liveness, PathState
@@ -54,6 +55,8 @@ def take(draft: Draft, site: SiteDraft, before: PathState, sample: Sample) -> bo
     site.paths[path.plane] = path
     if path.boosted_at is not None or tests is not before.tests:
         _pace(draft, site, path)
+    if site.shape.is_wary and path.plane in site.carrying and trouble(path) != trouble(before):
+        return True
     if path.liveness is before.liveness:
         return verdicts is not before.verdicts
     if path.liveness is not Liveness.DOWN:

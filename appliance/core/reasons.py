@@ -11,6 +11,7 @@ from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan
 from appliance.core.selection import Standing
 from appliance.core.state import ClassState, Liveness, PathState, UplinkState
+from appliance.core.steering import Assignment
 from appliance.core.verdict import ms, percent
 
 FEW = 3  # missing answers that prove nothing by themselves
@@ -62,6 +63,29 @@ def move(
     if not joined:
         return f"{who} drops {left_names}: {why}; {target}"
     return f"{who} leaves {left_names}: {why}; {target}"
+
+
+def second(
+    plan: ClassPlan,
+    site: SiteName,
+    names: Mapping[Plane, str],
+    before: Assignment,
+    after: Standing | None,
+    uplinks: Mapping[Slot, UplinkState],
+) -> str:
+    """The sentence of another second path."""
+    who = f"{plan.name} to {site}"
+    was = names.get(before.second.plane, "another path") if before.second else ""
+    if not plan.is_duplicated:
+        return f"{who} sends no copies any more: its policy does not want them"
+    if after is None and plan.is_wary:
+        return f"{who} sends no copies any more: nothing was lost for a minute, or none can be sent"
+    if after is None:
+        return f"{who} sends no copies any more: no second path works"
+    more = f" and not over {was}" if was else ""
+    return (
+        f"{who} sends copies over {after.candidate.name}{more}: that is {trouble(after, uplinks)}"
+    )
 
 
 def mtu(plan: ClassPlan, site: SiteName, after: Sequence[Standing], octets: int | None) -> str:
@@ -185,6 +209,8 @@ def policy(plan: Policy) -> str:
         parts.append(f"MOS at least {sla.mos}")
     if plan.mode.value == "share":
         parts.append("shared by weight")
+    if plan.mode.value == "duplicate":
+        parts.append("sent twice" if plan.when.value == "always" else "sent twice while impaired")
     parts.append(plan.fallback.value.replace("-", " "))
     if not plan.metered:
         parts.append("never metered")

@@ -86,11 +86,17 @@ def _site(
 
 def _named(held: ClassState, site: SiteName) -> ClassState:
     """What carries a class, by the name that its site has now."""
-    carriers = held.assignment.carriers
-    if all(carrier.path.site == site for carrier in carriers):
+    if all(path.site == site for path in held.assignment.paths):
         return held
-    named = tuple([Carrier(PathId(site, c.path.plane), c.weight) for c in carriers])
-    return held._replace(assignment=replace(held.assignment, carriers=named))
+    second = held.assignment.second
+    named = replace(
+        held.assignment,
+        carriers=tuple(
+            [Carrier(PathId(site, c.path.plane), c.weight) for c in held.assignment.carriers]
+        ),
+        second=PathId(site, second.plane) if second else None,
+    )
+    return held._replace(assignment=named)
 
 
 def _judging(draft: Draft, layout: Layout) -> Callable[[PathState], PathState]:

@@ -13,6 +13,7 @@ from appliance.core.draft import Draft, SiteDraft
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import RISE_S, answer, fall, forget
 from appliance.core.pace import interval
+from appliance.core.second import choose_second
 from appliance.core.selection import Standing, stand_all
 from appliance.core.state import ClassState, Liveness
 from appliance.core.steering import Assignment, Carrier
@@ -130,8 +131,20 @@ def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list
     else:
         after = sorted(choice.after, key=lambda s: s.candidate.plane)
         cause = choice.cause or Cause.CONFIGURED
-    assignment = assign(site, after)
+    had = before.second.plane if before.second else None
+    second, review_at = choose_second(plan, standings, after, had, draft.now)
+    site.review_at = min(site.review_at, review_at)
+    assignment = assign(site, after, second)
     if assignment == before and (held or choice.after is None):
+        _warn_class(draft, site, plan, standings, after)
+        return
+    if held and assignment.carriers == before.carriers and assignment.second != before.second:
+        # The class stays where it is, for the reason that it has.
+        reason = reasons.second(plan, site.name, site.shape.names, before, second, draft.uplinks)
+        move = MoveClass(plan.name, site.name, before, assignment, Cause.SECOND_PATH, reason)
+        draft.actions.append(move)
+        site.classes = {**site.classes, plan.name: held._replace(assignment=assignment)}
+        carry(site)
         _warn_class(draft, site, plan, standings, after)
         return
     planes = {c.path.plane for c in before.carriers}
@@ -153,6 +166,8 @@ def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list
             cause,
             draft.now,
         )
+    if second is not None:
+        reason = f"{reason}; copies go over {second.candidate.name}"
     action = MoveClass(plan.name, site.name, before, assignment, cause, reason)
     draft.actions.append(action)
     voluntary_at = held.voluntary_at if held else -math.inf
@@ -168,19 +183,21 @@ def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list
     _warn_class(draft, site, plan, standings, after)
 
 
-def assign(site: SiteDraft, after: list[Standing]) -> Assignment:
+def assign(site: SiteDraft, after: list[Standing], second: Standing | None = None) -> Assignment:
     """The assignment of these paths."""
-    sizes = [s.path.mtu for s in after if s.path.mtu is not None]
+    all_of_them = after if second is None else [*after, second]
+    sizes = [s.path.mtu for s in all_of_them if s.path.mtu is not None]
     return Assignment(
         tuple([Carrier(PathId(site.name, s.candidate.plane), s.candidate.weight) for s in after]),
         min(sizes, default=None),
+        None if second is None else PathId(site.name, second.candidate.plane),
     )
 
 
 def carry(site: SiteDraft) -> None:
     """Take note of the planes that carry anything."""
     site.carrying = frozenset(
-        [c.path.plane for held in site.classes.values() for c in held.assignment.carriers]
+        [path.plane for held in site.classes.values() for path in held.assignment.paths]
     )
 
 

@@ -26,11 +26,19 @@ class Assignment:
     """What carries a class to a site.
 
     No carrier at all discards the packets (fail closed). `mtu` is what the smallest of the carriers
-    lets through, in octets of the inner packet, or None when the device's own MTU holds.
+    lets through, in octets of the inner packet, or None when the device's own MTU holds. In mode
+    `duplicate` a copy of each packet goes over the `second` path, whose MTU counts as well.
     """
 
     carriers: tuple[Carrier, ...] = ()
     mtu: int | None = None
+    second: PathId | None = None
+
+    @property
+    def paths(self) -> tuple[PathId, ...]:
+        """All paths that packets of the class take."""
+        first = tuple([c.path for c in self.carriers])
+        return first if self.second is None else (*first, self.second)
 
 
 @dataclass(frozen=True, slots=True)

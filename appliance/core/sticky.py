@@ -61,7 +61,8 @@ def choose(
         eligible = [s for s in eligible if s.path.liveness is not Liveness.UNKNOWN]
         if held.cause is None:
             eligible, review_at = _ripe(eligible, _proven_at, now, review_at)
-    chosen = _pick(plan, eligible)
+    chosen = () if live else _second(plan, held, eligible)
+    chosen = chosen or _pick(plan, eligible)
     if chosen:
         return Choice(chosen, _cause(members, len(carriers), live), review_at)
     if plan.is_fail_closed:
@@ -143,6 +144,16 @@ def _apart(eligible: list[Standing], leaving: list[Standing]) -> list[Standing]:
         if not (s.candidate.plane.local in ends[0] or s.candidate.plane.remote in ends[1])
         or all(test.is_calm for test in s.path.tests)
     ]
+
+
+def _second(
+    plan: ClassPlan, held: ClassState | None, eligible: list[Standing]
+) -> tuple[Standing, ...]:
+    """The path of the copies: it carries the class already, while others may share its fate."""
+    if held is None or held.assignment.second is None or not plan.is_duplicated:
+        return ()
+    plane = held.assignment.second.plane
+    return tuple([s for s in eligible if s.candidate.plane == plane and s.is_up])
 
 
 def _pick(plan: ClassPlan, eligible: list[Standing]) -> tuple[Standing, ...]:

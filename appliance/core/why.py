@@ -120,6 +120,9 @@ def _view(
         remarks.append(reasons.trouble(standing, state.uplinks))
     if not standing.meets:
         remarks.append(standing.verdict.evidence)
+    second = held.assignment.second if held else None
+    if second is not None and second.plane == candidate.plane:
+        remarks.append("copies go over it")
     waits = "" if candidate.plane in planes else _waits(state, plan, standing)
     if waits:
         remarks.append(waits)

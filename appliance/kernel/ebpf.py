@@ -1,8 +1,9 @@
 """Extended BPF (bpf(2)): programs from object files, their maps, and their place on a device.
 
 A program is held by file descriptors only: it goes with the process that loaded it, as a socket
-does, and leaves nothing behind in the kernel. Needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.6 for
-attachments of this kind (tcx). Every function raises OSError for what the kernel refuses.
+does, and leaves nothing behind in the kernel, unless something there holds it as well. Needs
+CAP_BPF and CAP_NET_ADMIN, and Linux 6.6 for attachments that end with the process (tcx). Every
+function raises OSError for what the kernel refuses.
 """
 
 import ctypes
@@ -15,14 +16,17 @@ from typing import NamedTuple
 
 _SYSCALLS = {"x86_64": 321, "aarch64": 280}
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE = 0, 1, 2, 3
-_PROG_LOAD, _LINK_CREATE = 5, 28
+_PROG_LOAD, _OBJECT_INFO, _LINK_CREATE = 5, 15, 28
 _SCHED_CLS = 3  # BPF_PROG_TYPE_SCHED_CLS
 _TCX_INGRESS = 46  # BPF_TCX_INGRESS
+_MAP_FLAGS = {11: 1}  # BPF_MAP_TYPE_LPM_TRIE takes memory as it grows: BPF_F_NO_PREALLOC
 
 _MAP_ATTRIBUTES = struct.Struct("=IIIII")  # type, key size, value size, entries, flags
 _ELEMENT_ATTRIBUTES = struct.Struct("=I4xQQQ")  # map, key, value, flags
 _PROGRAM_ATTRIBUTES = struct.Struct("=IIQQIIQ")  # type, count, code, licence; log level, size, at
 _LINK_ATTRIBUTES = struct.Struct("=IIII")  # program, device, where, flags
+_INFO_ATTRIBUTES = struct.Struct("=IIQ")  # program, size and place of what is told
+_INFO = struct.Struct("=II")  # how bpf_prog_info begins: type, id
 _LOG = 1 << 16
 _AMBIENT, _AMBIENT_LOWER, _CAP_BPF = 47, 3, 39  # prctl(2), capabilities(7)
 
@@ -120,7 +124,8 @@ class Map:
     """A map in the kernel. Keys and values are octets of the sizes that it was made with."""
 
     def __init__(self, spec: MapSpec) -> None:
-        self._fd = _bpf(_MAP_CREATE, bytearray(_MAP_ATTRIBUTES.pack(*spec, 0)))
+        flags = _MAP_FLAGS.get(spec.kind, 0)
+        self._fd = _bpf(_MAP_CREATE, bytearray(_MAP_ATTRIBUTES.pack(*spec, flags)))
         self._key = ctypes.create_string_buffer(spec.key_size)
         self._value = ctypes.create_string_buffer(spec.value_size)
         self._attributes = bytearray(
@@ -169,6 +174,17 @@ class Program:
         except OSError:
             self._close_maps()
             raise
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def id(self) -> int:
+        """By which the kernel lists this instance of the program."""
+        told = ctypes.create_string_buffer(_INFO.size)
+        where = _INFO_ATTRIBUTES.pack(self._fd, _INFO.size, ctypes.addressof(told))
+        _bpf(_OBJECT_INFO, bytearray(where))
+        return int(_INFO.unpack(told.raw)[1])
 
     def attach(self, ifindex: int) -> int:
         """Have the program see what comes in by a device; the descriptor that keeps it there."""

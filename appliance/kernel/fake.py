@@ -18,6 +18,7 @@ from appliance.plan.plan import (
     Add,
     Change,
     Clsact,
+    Copy,
     Delete,
     Device,
     DeviceAddress,
@@ -29,6 +30,7 @@ from appliance.plan.plan import (
     Nexthop,
     NexthopGroup,
     Observed,
+    Once,
     Op,
     Redirect,
     Route,
@@ -44,7 +46,10 @@ _MISSING = {Kind.DEVICE: errno.ENODEV}
 # These know no difference between adding and changing.
 _ONLY_SET = SHARED | {Kind.WIREGUARD, Kind.PEER, Kind.SHAPER, Kind.REDIRECT, Kind.FILTER}
 _ON_DEVICE = frozenset(
-    {Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS, Kind.SHAPER, Kind.REDIRECT, Kind.CLSACT}
+    {
+        *(Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS),
+        *(Kind.SHAPER, Kind.REDIRECT, Kind.CLSACT, Kind.ONCE, Kind.COPY),
+    }
 )
 _STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})
 
@@ -75,6 +80,7 @@ class FakeKernel:
         self.counters: dict[str, int] = {}
         self.drops: dict[str, int] = {}
         self.queues: dict[str, QueueCounters] = {}
+        self.trouble: str | None = None  # with duplicating
         self.flows: list[TrackedFlow] = []
         self.applied: list[Op] = []
         self.crash_after = crash_after
@@ -119,6 +125,9 @@ class FakeKernel:
 
     def read_queue(self, device: str) -> QueueCounters | None:
         return self.queues.get(device)
+
+    def duplication_trouble(self) -> str | None:
+        return self.trouble
 
     def read_drops(self, device: str) -> int | None:
         return self.drops.get(device)
@@ -231,6 +240,14 @@ class FakeKernel:
             case Redirect(_, to):
                 is_there = name in self.clsacts and (to is None or self._has_device(to))
                 return None if is_there else _UNSAID
+            case Copy(to):
+                if not self._has_device(name) or not (to is None or self._has_device(to)):
+                    return errno.ENODEV
+                return None if name in self.clsacts else errno.EINVAL
+            case Once():
+                if not self._has_device(name):
+                    return errno.ENODEV
+                return None if name in self.clsacts else errno.EINVAL
             case DeviceAddress():
                 return None if self._has_device(name) else errno.ENODEV
             case Nexthop(device=device):
@@ -266,6 +283,8 @@ class FakeKernel:
         for key, item in list(self.owned.items()):
             if isinstance(item, Redirect) and item.to == name:
                 self.owned[key] = replace(item, to="*")  # as tc shows it
+            if isinstance(item, Copy) and item.to == name:
+                self.owned[key] = Copy("*", "")
         self._drop(lambda k, _: k.kind in _ON_DEVICE and k.ident[0] == name)
         self._cascade_down(name)
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
 
-from appliance.kernel import listing, tc
+from appliance.kernel import duplicate, listing, tc
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.conntrack import TrackedFlow, end_flows, read_flows
 from appliance.kernel.kernel import KernelError, QueueCounters, is_rate
@@ -49,6 +49,7 @@ class LinuxKernel:
         self._netlink = Netlink(socket.NETLINK_ROUTE)
         self._wireguard = WireguardNetlink(keys)
         self._nftables = Nftables()
+        self._duplication = duplicate.Duplication(self._netlink)
         self._is_safe = False
         self._turn = asyncio.Lock()
 
@@ -57,6 +58,7 @@ class LinuxKernel:
         self._netlink.close()
         self._wireguard.close()
         self._nftables.close()
+        self._duplication.close()
 
     def use_keys(self, keys: Keys) -> None:
         self._wireguard.use_keys(keys)
@@ -79,6 +81,11 @@ class LinuxKernel:
                 batch = list(group)
                 if kind in tc.KINDS:
                     await tc.apply(batch)
+                    continue
+                if kind in duplicate.KINDS:
+                    for op in batch:
+                        self._duplication.apply(op)
+                        await asyncio.sleep(0)
                     continue
                 if kind is Kind.FILTER:
                     await self._load(batch)
@@ -112,6 +119,9 @@ class LinuxKernel:
             await asyncio.to_thread(end_flows, mark, mask)
         except OSError as error:
             raise _failed(None, error) from error
+
+    def duplication_trouble(self) -> str | None:
+        return self._duplication.trouble()
 
     def read_queue(self, device: str) -> QueueCounters | None:
         try:
@@ -219,6 +229,7 @@ class LinuxKernel:
         if not (hooked or has_shapers):
             return {}
         seen = await tc.observe(hooked)
+        seen.update(self._duplication.observe(hooked, names))
         return {key: i for key, i in seen.items() if key.kind not in SHARED or key in wanted}
 
     async def _dump(self, kind: int, request: bytes) -> AsyncIterator[bytes]:

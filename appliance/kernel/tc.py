@@ -142,6 +142,8 @@ def each_filter(
             isinstance(priority, int)
             and FILTER_PRIORITY_FIRST <= priority <= FILTER_PRIORITY_LAST
             and "options" in each  # the entry of a filter, not of its priority
+            # Programs on planes are another matter: kernel/duplicate.py.
+            and not (each.get("kind") == "bpf" and device.startswith(DEVICE_PREFIX))
         ):
             ours.append((Key(Kind.REDIRECT, (device, hook, priority)), each))
     several = {before for (before, _), (key, _) in pairwise(ours) if before == key}

@@ -17,6 +17,7 @@ from appliance.config.intent import Intent, Peer, TrafficClass, planes
 from appliance.contract.ids import INTERNET, ClassName, PathId, Plane, SiteName, exit_plane
 from appliance.core.steering import DEVICE_MTU, Assignment, Carrier, Steering
 from appliance.plan.breakout import DEFAULT_ROUTE
+from appliance.plan.duplicate import second_of, second_paths
 from appliance.plan.plan import Key, Kind, Nexthop, NexthopGroup, Observed, Route
 from appliance.plan.steer import FAMILIES, METRIC
 
@@ -28,15 +29,18 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
     which a crash in the middle of a move leaves behind, the first prefix speaks for all.
     """
     hops = {plane_nexthop(p, family): p for p in planes(intent) for family in FAMILIES}
+    seconds = second_paths(intent, observed)
     assignments: dict[tuple[ClassName, SiteName], Assignment] = {}
     for each in intent.classes:
         for peer in intent.peers:
             for key in _routes(intent, each, peer):
                 route = observed.get(key)
                 if isinstance(route, Route):
+                    carriers = _carriers(peer.name, route, observed, hops)
                     assignments[each.name, peer.name] = Assignment(
-                        _carriers(peer.name, route, observed, hops),
+                        carriers,
                         None if route.mtu == DEVICE_MTU else route.mtu,
+                        second_of(seconds, carriers[0].path, each.name, peer) if carriers else None,
                     )
                     break
         if (outside := _internet(intent, each, observed)) is not None:

@@ -127,7 +127,8 @@ def render_remarks(intent: Intent) -> Iterator[str]:
 
 def without_fast_path(intent: Intent) -> str:
     """The condition that keeps flows out of the flowtable whose packets a hook must see."""
-    marks = [f"{class_mark(c.index):#010x}" for c in intent.classes if c.set_dscp is not None]
+    seen = [c for c in intent.classes if c.set_dscp is not None or c in intent.duplicated]
+    marks = [f"{class_mark(c.index):#010x}" for c in seen]
     return f" meta mark and {CLASS_MARK_MASK:#010x} != {_set(marks)}" if marks else ""
 
 

@@ -14,6 +14,7 @@ from appliance.contract.ids import SiteName, Slot
 from appliance.core.events import UplinkFacts
 from appliance.core.steering import Steering
 from appliance.plan.counters import COUNTERS_KEY, render_counters
+from appliance.plan.duplicate import duplicating_items
 from appliance.plan.exits import exit_items, exits
 from appliance.plan.filter import FILTER_KEY, render_filter
 from appliance.plan.overlay import Attachment, overlay_items
@@ -58,6 +59,7 @@ def compile_plan(
     plan.update(shaping_items(intent, facts, attachment_of, rates))
     plan.update(exit_items(intent, facts))
     plan.update(steerer(this).items(steering, exits(intent, facts)))
+    plan.update(duplicating_items(intent, steering))
     return MappingProxyType(plan)
 
 

@@ -24,7 +24,12 @@ from appliance.plan.plan import (
 )
 
 # The kernel takes these along when their device goes, so there is no need to delete them.
-_GONE_WITH_DEVICE = frozenset({Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS, Kind.SHAPER, Kind.REDIRECT})
+_GONE_WITH_DEVICE = frozenset(
+    {
+        *(Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS),
+        *(Kind.SHAPER, Kind.REDIRECT, Kind.ONCE, Kind.COPY),
+    }
+)
 
 # What a peer is compared by where its endpoint is the kernel's to learn.
 _but_endpoint = attrgetter(

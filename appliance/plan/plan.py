@@ -22,8 +22,8 @@ class Kind(IntEnum):
     Forwarding is switched on when the firewall stands: a box that is half set up fails closed.
     What is set of conntrack is set then, too, because before there is none.
     Every other sysctl comes early, because turning IPv6 forwarding on makes the kernel drop the
-    default routers of each device that does not have `accept_ra=2` by then. Shaping comes last,
-    since a box without it is of use.
+    default routers of each device that does not have `accept_ra=2` by then. Shaping and copies come
+    last, since a box without them is of use.
     """
 
     DEVICE = 0
@@ -41,6 +41,8 @@ class Kind(IntEnum):
     SHAPER = 12
     CLSACT = 13
     REDIRECT = 14
+    ONCE = 15
+    COPY = 16
 
 
 # Shared with whoever else runs on the box: set where we need it, never taken away.
@@ -194,6 +196,31 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """`tc filter add dev DEVICE ingress ... bpf ...`. Key (device,).
+
+    What was sent twice comes in once. One program for all planes. What boxes say themselves, inside
+    `overlay`, it leaves alone.
+    """
+
+    overlay: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """`tc filter add dev DEVICE egress ... bpf ...`. Key (device, class index, site id or 0).
+
+    Packets of a class that leave by a plane leave by plane `to` as well, or not even where a filter
+    for all sites says so. Without a site it is about all of them, otherwise about its `prefixes`.
+    What is observed knows these by their digest only.
+    """
+
+    to: str | None
+    digest: str
+    prefixes: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """A whole nftables table. Key (family, name).
 
@@ -225,6 +252,8 @@ Item = (
     | Shaper
     | Clsact
     | Redirect
+    | Once
+    | Copy
     | Filter
 )
 Plan = Mapping[Key, Item]

@@ -6,12 +6,19 @@ For logs, `plan --dry-run` and golden tests. Of these commands only those of `tc
 
 from typing import assert_never
 
-from appliance.config.addressing import QDISC_HANDLE, ROUTE_PROTOCOL
+from appliance.config.addressing import (
+    COPY_PRIORITIES,
+    ONCE_PRIORITY,
+    QDISC_HANDLE,
+    ROUTE_PROTOCOL,
+    class_mark,
+)
 from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
     Change,
     Clsact,
+    Copy,
     Delete,
     Device,
     DeviceAddress,
@@ -21,6 +28,7 @@ from appliance.plan.plan import (
     Link,
     Nexthop,
     NexthopGroup,
+    Once,
     Op,
     Redirect,
     Route,
@@ -90,6 +98,12 @@ def _put(key: Key, item: Item, verb: str, full: bool) -> str:
             return f"tc qdisc add dev {name} clsact"
         case Redirect():
             return _redirect(key, item)
+        case Once(overlay):
+            program = f"{_program(key, item, verb)} object-file once.bpf.o section once"
+            return f"{program} # the same on all planes, not for {overlay}"
+        case Copy():
+            program = f"{_program(key, item, verb)} object-file twice.bpf.o section twice"
+            return f"{program} # {_copied(key, item)}"
         case Filter(digest, text):
             what = f"nft -f - # table {name} {key.ident[1]}, digest {digest}"
             return f"{what}\n{text.rstrip()}" if full else what
@@ -107,6 +121,8 @@ def _delete(key: Key, item: Item) -> str:
         case Redirect(protocol):
             _, hook, priority = key.ident
             return f"tc filter del dev {name} {hook} protocol {protocol} pref {priority}"
+        case Once() | Copy():
+            return _program(key, item, "del")
         case Link() | Sysctl() | Clsact():
             return f"# {name} stays as it is"
         case Wireguard():
@@ -189,6 +205,32 @@ def _redirect(key: Key, redirect: Redirect) -> str:
     else:
         words.append(f"action mirred egress redirect dev {redirect.to}")
     return " ".join(words)
+
+
+def _program(key: Key, item: Once | Copy, verb: str) -> str:
+    if isinstance(item, Once):
+        hook, priority, handle = "ingress", ONCE_PRIORITY, 1
+    else:
+        hook, priority, handle = "egress", copy_priority(key), copy_handle(key)
+    where = f"dev {key.ident[0]} {hook} protocol all pref {priority} handle {handle:#x}"
+    return f"tc filter {verb} {where} bpf{'' if verb == 'del' else ' da'}"
+
+
+def copy_priority(key: Key) -> int:
+    """Of the filter of a `Copy`: what is said of one site comes before what is said of all."""
+    return COPY_PRIORITIES[0 if key.ident[2] else 1]
+
+
+def copy_handle(key: Key) -> int:
+    """Of the filter of a `Copy`: class index and site id."""
+    return int(key.ident[1]) << 16 | int(key.ident[2])
+
+
+def _copied(key: Key, item: Copy) -> str:
+    what = f"mark {class_mark(int(key.ident[1])):#010x}"
+    if item.prefixes:
+        what += f" to {', '.join(item.prefixes)}"
+    return f"{what} into {item.to}" if item.to else f"{what} not copied"
 
 
 def _rule(verb: str, key: Key, rule: Rule) -> str:

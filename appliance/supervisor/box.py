@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +53,7 @@ from appliance.probing.side import plane_of_ssid
 from appliance.probing.sockets import ProbeSocket
 from appliance.services.uplinks import Link, LinkAddress, Uplinks
 from appliance.stamp.reflector import Counters, Source
+from appliance.supervisor import copies
 from appliance.supervisor.drops import Drops
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.overlaps import Overlaps
@@ -85,8 +86,9 @@ class Box:
         self, settings: Settings, kernel: Kernel, monitor: Monitor, directory: Path
     ) -> None:
         """`directory` holds what survives the supervisor, but not the boot: leases."""
-        self.settings = settings
         self.kernel = kernel
+        self.warnings = Warnings()
+        self.settings = settings = self._possible(settings)
         self._drops = Drops(kernel)
         self.jitter = clock.jitter()
         # The session clock: monotonic, told as nanoseconds since 1970, and never set again.
@@ -200,6 +202,10 @@ class Box:
         intent = self.settings.intent
         return dict(shapers(intent, attachments(intent, self._facts_of(intent)), rates))
 
+    def _possible(self, settings: Settings) -> Settings:
+        intent = copies.possible(settings.intent, self.kernel, self.warnings)
+        return settings if intent is settings.intent else replace(settings, intent=intent)
+
     # -- what happens --------------------------------------------------------------------------
 
     def _happened(self, event: Event) -> None:
@@ -278,7 +284,7 @@ class Box:
         Raises NotInForceError, or OSError when devices cannot be read, after which the caller goes
         back to the settings before.
         """
-        self.settings = settings
+        self.settings = settings = self._possible(settings)
         self.reconciler.want_another()  # moves wait for the plan they belong to
         self.engine.handle(IntentChanged(settings.intent))
         self.rates.configure(settings.intent)
@@ -477,6 +483,8 @@ class Box:
             return None
         intent = self.settings.intent
         if self._drops.since_before(intent, "up", path.plane, peer.site_id):
+            return None
+        if copies.are_on(path, intent, self.engine.steering):
             return None
         return self.kernel.read_counters((sent_counter(path.plane, peer.site_id),))[0]
 

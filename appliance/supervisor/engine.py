@@ -72,7 +72,8 @@ class Engine:
     ) -> None:
         """`steer` applies operations at once or raises KernelError, after which `on_drift` is told.
 
-        `exits` are the ways to the internet that the kernel has.
+        `exits` are the ways to the internet that the kernel has. `on_drift` is told as well when
+        a move wants something of the kernel that `steer` does not do.
 
         Until the plan `is_in_force` for the first time there is nothing to move: the reconciler
         takes the steering from here.
@@ -140,6 +141,10 @@ class Engine:
         self.steering = Steering({**before.assignments, **moved}, dict(self.state.detours))
         if self._steerer is None or not self._is_in_force():
             return
+        if any(after.second for after in moved.values()) or any(
+            held.second for where in moved if (held := before.assignments.get(where))
+        ):
+            self._on_drift()  # where copies go is the reconciler's: nothing is lost until then
         is_outside = any(site == INTERNET for _, site in moved)
         exits = self._exits(self.state) if is_outside else NO_EXITS
         ops = self._steerer.ops(before, self.steering, moved, exits)

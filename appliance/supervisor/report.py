@@ -250,6 +250,7 @@ def _class(
         now.unix(held.since),
         None if held.cause is None else held.cause.value,
         held.reason,
+        second(names, held.assignment),
     )
 
 
@@ -270,6 +271,11 @@ def carriers(names: "Names", assignment: Assignment) -> tuple[CarrierStatus, ...
     return tuple(
         CarrierStatus(str(c.path), names.of(c.path), c.weight) for c in assignment.carriers
     )
+
+
+def second(names: "Names", assignment: Assignment) -> CarrierStatus | None:
+    path = assignment.second
+    return None if path is None else CarrierStatus(str(path), names.of(path))
 
 
 class Names:

@@ -176,16 +176,17 @@ class Source:
             raise UnknownName(_unknown("class", class_name, known))
         now = self._now()
         held = entry.classes.get(class_name)
-        explained = explain(state, class_name, site)
+        explained, names = explain(state, class_name, site), self._names_of(state.intent)
         return Why(
             class_name,
             site,
-            report.carriers(self._names_of(state.intent), held.assignment) if held else (),
+            report.carriers(names, held.assignment) if held else (),
             explained.reason,
             held.cause.value if held and held.cause else None,
             now.unix(held.since) if held else None,
             explained.policy,
             self._candidates(state, class_name, site),
+            report.second(names, held.assignment) if held else None,
         )
 
     def classify(self, flow: Flow) -> Classified:

@@ -25,6 +25,7 @@ from appliance.plan.plan import (
     Add,
     Change,
     Clsact,
+    Copy,
     Delete,
     Device,
     DeviceAddress,
@@ -33,6 +34,7 @@ from appliance.plan.plan import (
     Kind,
     Nexthop,
     NexthopGroup,
+    Once,
     Op,
     Plan,
     Redirect,
@@ -327,6 +329,67 @@ async def check_nothing_hangs_on_a_missing_device(world: World) -> None:
         Key(Kind.REDIRECT, ("bl-1-1", "egress", 45399)): Redirect("ip", "bl-nowhere"),
     }.items():
         assert await refused(world, Add(key, item)) == key
+
+
+def twice_plan(world: World, steering: Steering = ex.TWICE_STEERING) -> Plan:
+    return compile_plan(ex.TWICE, ex.BRANCH_FACTS, steering, world.public_key)
+
+
+async def check_what_duplicates_is_met_found_and_taken_away(world: World) -> None:
+    assert world.kernel.duplication_trouble() is None
+    plan = twice_plan(world)
+    await converge(world, plan)
+    assert await is_met(world, plan)
+    seen = await world.kernel.observe(())
+    assert steering_from(ex.TWICE, seen) == ex.TWICE_STEERING
+    await converge(world, branch_plan(world))
+    left = await world.kernel.observe(())
+    assert not [key for key in left if key.kind in (Kind.ONCE, Kind.COPY)]
+
+
+async def check_copies_go_another_way_in_place(world: World) -> None:
+    await converge(world, twice_plan(world))
+    for local, remote in ((1, 2), (2, 1), (2, 2)):
+        assignments = dict(ex.TWICE_STEERING.assignments)
+        held, path = assignments[ex.VOICE, ex.HQ], ex.path("hq", local, remote)
+        assignments[ex.VOICE, ex.HQ] = replace(held, second=path)
+        plan = twice_plan(world, replace(ex.TWICE_STEERING, assignments=assignments))
+        ops = await converge(world, plan)
+        assert {op.key.kind for op in ops} == {Kind.COPY}, ops
+        assert await is_met(world, plan)
+
+
+async def check_what_duplicates_is_mended_when_it_is_removed(world: World) -> None:
+    plan = twice_plan(world)
+    await converge(world, plan)
+    for key in sorted(k for k in plan if k.kind in (Kind.ONCE, Kind.COPY)):
+        world.remove(key)
+        assert key not in await world.kernel.observe(()), key
+        assert [op.key for op in await converge(world, plan)] == [key]
+        assert await is_met(world, plan), key
+
+
+async def check_copies_into_a_plane_that_was_made_anew_are_mended(world: World) -> None:
+    plan = twice_plan(world)
+    await converge(world, plan)
+    world.remove(Key(Kind.DEVICE, ("bl-2-2",)))
+    copy = next(k for k, i in plan.items() if isinstance(i, Copy) and i.to == "bl-2-2")
+    assert (await world.kernel.observe(()))[copy] != plan[copy]
+    assert copy in [op.key for op in await converge(world, plan)]
+    assert await is_met(world, plan)
+
+
+async def check_no_program_hangs_on_what_is_missing(world: World) -> None:
+    await converge(world, branch_plan(world))
+    once, copy = Once(str(ex.OVERLAY)), Copy("bl-2-2", "all")
+    for key, item in {
+        Key(Kind.ONCE, ("bl-nowhere",)): once,
+        Key(Kind.COPY, ("bl-nowhere", 1, 0)): copy,
+        Key(Kind.COPY, ("bl-1-1", 1, 0)): Copy("bl-nowhere", "all"),
+        Key(Kind.ONCE, ("bl-mgmt",)): once,  # it has no clsact qdisc
+    }.items():
+        assert await refused(world, Add(key, item)) == key
+        await world.kernel.apply([Delete(key, item)])
 
 
 async def check_somebody_elses_address_counts_but_is_not_taken(world: World) -> None:

@@ -10,12 +10,12 @@ import sys
 import time
 import traceback
 
-from tests.contract import kernel_contract, real_checks
+from tests.contract import duplicate_checks, kernel_contract, real_checks
 from tests.contract.shell import RealWorld, clean
 
 
 def run_checks(chosen: list[str]) -> list[list[object]]:
-    checks = {**kernel_contract.CHECKS, **real_checks.CHECKS}
+    checks = {**kernel_contract.CHECKS, **real_checks.CHECKS, **duplicate_checks.CHECKS}
     results: list[list[object]] = []
     for name in chosen or checks:
         clean()

@@ -1,6 +1,7 @@
 """What only a real kernel can show. Each check gets a clean network namespace."""
 
 import asyncio
+import re
 import socket
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from appliance.kernel.facts import FactsReader
 from appliance.kernel.features import missing_features
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.keys import digest
+from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
 from appliance.kernel.monitor import (
     AddressesChanged,
@@ -28,7 +30,7 @@ from appliance.plan.diff import diff
 from appliance.plan.filter import FILTER_KEY
 from appliance.plan.plan import Add, Change, Filter, Key, Kind, Nexthop, Route, Wireguard
 from appliance.plan.text import render_op
-from tests.contract.kernel_contract import branch_plan, converge, is_met
+from tests.contract.kernel_contract import branch_plan, converge, is_met, twice_plan
 from tests.contract.shell import PRESHARED, PRIVATE, RealWorld, shell
 from tests.unit.plan import examples as ex
 
@@ -95,6 +97,27 @@ async def check_a_port_that_another_tunnel_leaves_is_taken(world: RealWorld) -> 
     assert f"UDP port {port} is another program's" in said
     await converge(world, plan)
     assert await is_met(world, plan)
+
+
+async def check_another_process_finds_what_duplicates_and_replaces_it_as_a_whole(
+    world: RealWorld,
+) -> None:
+    """Nothing is done after a restart. When one filter is missing then, all get a new instance."""
+    plan = twice_plan(world)
+    await converge(world, plan)
+    world.kernel.close()
+    world.kernel = LinuxKernel(world.keys)
+    assert await is_met(world, plan)
+    planes = sorted(key for key in plan if key.kind is Kind.ONCE)
+    world.remove(planes[0])
+    assert [op.key for op in await converge(world, plan)] == planes[:1]
+    assert [op.key for op in await converge(world, plan)] == planes[1:]
+    assert await is_met(world, plan)
+    listed = shell(
+        f"for d in {' '.join(str(k.ident[0]) for k in planes)}; do "
+        "tc filter show dev $d ingress; done"
+    )
+    assert len(set(re.findall(r" id (\d+)", listed))) == 1, listed
 
 
 async def check_a_firewall_that_does_not_load_changes_nothing(world: RealWorld) -> None:

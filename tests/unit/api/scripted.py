@@ -173,6 +173,7 @@ STATUS = Status(
             since=NOW - 65,
             cause="sla-violated",
             reason=MOVE.reason,
+            second=FIBRE,
         ),
         ClassStatus(
             "bulk",
@@ -214,8 +215,9 @@ WHY = Why(
     reason=MOVE.reason,
     cause="sla-violated",
     since=NOW - 65,
-    policy="fibre, then lte; loss at most 1 %; best effort",
+    policy="fibre, then lte; loss at most 1 %; sent twice; best effort",
     candidates=MOVE.evidence,
+    second=FIBRE,
 )
 PLAN = ("ip link add bl-1-1 type wireguard", "ip rule add fwmark 0x10000000/0xf0000000 table 1")
 REFUSED = ConfigError(

@@ -65,6 +65,12 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
             "/classes/1/name: the same as /classes/0/name (choose another name)",
         ),
         (
+            "    tiers: [fibre, lte]\n",
+            "    tiers: [fibre, lte]\n    when: impaired\n",
+            "/policies/0/when: only mode `duplicate` sends anything twice "
+            "(add `mode: duplicate`, or leave it out)",
+        ),
+        (
             "policies:\n",
             "policies:\n  - {class: voice}\n",
             "/policies/1/class: the same as /policies/0/class "

@@ -7,7 +7,7 @@ import pytest
 
 from appliance.config import intent
 from appliance.config.errors import ConfigError
-from appliance.config.intent import Fallback, Method, Mode, Protocol
+from appliance.config.intent import Fallback, Method, Mode, Protocol, When
 from appliance.config.load import load_config, parse_config
 from appliance.config.yaml import MAX_OCTETS
 from appliance.contract.ids import ClassName, Label, SiteName, Slot
@@ -53,6 +53,13 @@ def test_the_example_of_a_branch_says_what_it_seems_to_say() -> None:
     assert (bulk.fallback, bulk.metered) == (Fallback.FAIL_CLOSED, False)
     default = told.policy(ClassName("default"))
     assert (default.mode, default.tiers) == (Mode.SHARE, ((Label("fibre"), Label("lte")),))
+
+
+def test_packets_leave_twice_always_unless_the_policy_says_when() -> None:
+    for more, when in (("", When.ALWAYS), ("\n    when: impaired", When.IMPAIRED)):
+        text = changed("    tiers: [fibre, lte]", f"    mode: duplicate{more}")
+        policy = parse_config(text, "file").policy(VOICE)
+        assert (policy.mode, policy.when) == (Mode.DUPLICATE, when)
 
 
 def test_the_examples_are_two_sites_of_one_fleet() -> None:

@@ -157,6 +157,16 @@ BRANCH_STEERING = Steering(
     ),
     MappingProxyType({Plane(Slot(2), Slot(1)): Plane(Slot(1), Slot(1))}),
 )
+# The same with calls that are sent twice: to hq, over 1-1 and 2-2.
+TWICE = replace(BRANCH, policies=(replace(policies()[0], mode=Mode.DUPLICATE), *policies()[1:]))
+TWICE_STEERING = replace(
+    BRANCH_STEERING,
+    assignments={
+        **BRANCH_STEERING.assignments,
+        (VOICE, HQ): replace(carried(path("hq", 1, 1), mtu=1380), second=path("hq", 2, 2)),
+        (VOICE, BRANCH_B): replace(carried(path("branch-b", 1, 1)), second=path("branch-b", 2, 1)),
+    },
+)
 BRANCH_DEVICES = ("lo", "eth0", "wwan0", "lan0")
 PRESHARED = {BRANCH_B: "0a1b2c3d"}
 
