@@ -18,7 +18,7 @@
 #define WORDS 12 // of 64 bits: that much of a packet is looked at
 #define OCTETS (8 * WORDS)
 #define AWAITED (1U << 10) // how long the other one may take, in 2^20 ns: a good second
-#define MOST 255           // of one kind that are awaited at the same time
+#define MOST 0xffff        // of one kind that are awaited at the same time
 #define TRIES 4
 
 struct map { // read by kernel/ebpf.py
