@@ -199,7 +199,7 @@ def _internet(intent: Intent, places: Mapping[Sla, int]) -> Shape:
                 policy,
                 places[policy.sla],
                 tuple(candidates),
-                policy.mode is Mode.SINGLE,
+                policy.mode is not Mode.SHARE,
                 policy.fallback is Fallback.FAIL_CLOSED,
             )
         )

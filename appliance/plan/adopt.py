@@ -40,7 +40,7 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
                     assignments[each.name, peer.name] = Assignment(
                         carriers,
                         None if route.mtu == DEVICE_MTU else route.mtu,
-                        second_of(seconds, carriers[0].path, each.name, peer) if carriers else None,
+                        second_of(seconds, carriers, each.name, peer),
                     )
                     break
         if (outside := _internet(intent, each, observed)) is not None:

@@ -6,13 +6,13 @@ of them, and others say it of the sites that differ. Decides nothing: steering n
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from appliance.config.addressing import plane_device
 from appliance.config.intent import Intent, Peer, TrafficClass, planes
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName
-from appliance.core.steering import Steering
+from appliance.core.steering import Carrier, Steering
 from appliance.plan.plan import Clsact, Copy, Item, Key, Kind, Observed, Once
 from appliance.plan.steer import site_prefixes
 
@@ -50,11 +50,16 @@ def second_paths(
     return found
 
 
-def second_of(seconds: Seconds, path: PathId, name: ClassName, peer: Peer) -> PathId | None:
-    """The second path of a class to a site that is carried by a path, as `second_paths` found."""
-    general = seconds.get((path.plane, name, 0))
-    plane = seconds.get((path.plane, name, peer.site_id), general)
-    return None if plane is None or plane == path.plane else PathId(peer.name, plane)
+def second_of(
+    seconds: Seconds, carriers: Sequence[Carrier], name: ClassName, peer: Peer
+) -> PathId | None:
+    """The second path of a class to a site beside its only carrier, as `second_paths` found."""
+    if len(carriers) != 1:
+        return None
+    first = carriers[0].path.plane
+    general = seconds.get((first, name, 0))
+    plane = seconds.get((first, name, peer.site_id), general)
+    return None if plane is None or plane == first else PathId(peer.name, plane)
 
 
 def _carried(

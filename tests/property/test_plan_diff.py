@@ -64,6 +64,18 @@ def steerings(draw):
     )
 
 
+@st.composite
+def twice_steerings(draw):
+    """With a second path wherever there may be one."""
+    steering = draw(steerings())
+    found = dict(steering.assignments)
+    for (name, site), held in found.items():
+        if name == ex.VOICE and len(held.carriers) == 1 and site != INTERNET:
+            others = [p for p in PATHS[site] if p != held.carriers[0].path]
+            found[name, site] = replace(held, second=draw(st.sampled_from([None, *others])))
+    return replace(steering, assignments=found)
+
+
 facts = st.fixed_dictionaries(
     {
         slot: st.sampled_from(
@@ -79,7 +91,9 @@ facts = st.fixed_dictionaries(
 intents = st.sampled_from(
     [ex.BRANCH, replace(ex.BRANCH, peers=ex.BRANCH.peers[:1]), replace(ex.BRANCH, lans=())]
 )
-plans = st.builds(compile_plan, intents, facts, steerings(), st.sampled_from([ex.KEY_A, ex.KEY_B]))
+plans = st.builds(
+    compile_plan, intents, facts, steerings(), st.sampled_from([ex.KEY_A, ex.KEY_B])
+) | st.builds(compile_plan, st.just(ex.TWICE), facts, twice_steerings(), st.just(ex.KEY_A))
 
 FOREIGN = {
     Key(Kind.ROUTE, (MAIN_TABLE, "0.0.0.0/0", 0)): Route(device="eth0"),
@@ -196,6 +210,19 @@ def test_ways_to_the_internet_are_read_back():
     }
     plan = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, Steering(outside), ex.KEY_A)
     assert steering_from(ex.BRANCH, plan).assignments == outside
+
+
+@given(twice_steerings(), twice_steerings())
+def test_copies_are_found_again_and_all_that_the_fast_path_leaves_to_do(before, after):
+    old, new = (
+        compile_plan(ex.TWICE, ex.BRANCH_FACTS, steering, ex.KEY_A) for steering in (before, after)
+    )
+    kernel = a_kernel(old)
+    assert _to_sites(steering_from(ex.TWICE, seen(kernel, old))) == _to_sites(before)
+    open_to = exits(ex.TWICE, ex.BRANCH_FACTS)
+    kernel.steer(Steerer(ex.TWICE).ops(before, after, exits=open_to))
+    assert {op.key.kind for op in converge(kernel, new)} <= {Kind.COPY}
+    assert _to_sites(steering_from(ex.TWICE, seen(kernel, new))) == _to_sites(after)
 
 
 @given(plans)
