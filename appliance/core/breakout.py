@@ -11,24 +11,28 @@ import math
 from dataclasses import replace
 
 from appliance.config.intent import Internet
-from appliance.contract.ids import INTERNET, ClassName, Plane, Slot, exit_plane
+from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, Plane, Slot, exit_plane
 from appliance.core import reasons
 from appliance.core.actions import Cause, EndFlows, MoveClass, Severity
 from appliance.core.draft import Draft, SiteDraft
+from appliance.core.estimate import observe
 from appliance.core.events import UplinkProbed
 from appliance.core.layout import ClassPlan, Layout
 from appliance.core.liveness import fall
 from appliance.core.selection import stand_all
+from appliance.core.sequential import UNTROUBLED
 from appliance.core.settle import NOTHING, decide_class
-from appliance.core.state import ClassState, InternetState, Liveness, PathState, SiteState
+from appliance.core.state import ClassState, Liveness, PathState, SiteState
 from appliance.core.steering import Assignment
-from appliance.core.verdict import MEETS
+from appliance.core.verdict import MEETS, judge
+from appliance.stamp.sample import Sample
 
 # An uplink that comes back within this time, or whose targets answer by then, has lost no flow. And
 # it is short enough for a connection that was asked for meanwhile: its next packet comes after 1 s
 # (RFC 6298).
 END_S = 0.5
 FRESH_S = 3.0  # an uplink that was attached so lately is silent because neighbours are asked for
+ROUND_US = 1_000_000  # one round of targets is a trend by itself
 FEW_PATHS = 16  # over an uplink; of more, shared fate tells what silence means
 
 
@@ -39,6 +43,42 @@ def probed(draft: Draft, event: UplinkProbed) -> None:
         internet = draft.internet
         vouched = {**internet.vouched, event.slot: draft.now}
         draft.internet = replace(internet, vouched=vouched)
+    if event.delays_us:
+        _measure(draft, event)
+
+
+def _measure(draft: Draft, event: UplinkProbed) -> None:
+    """Judge a way out by how long its targets took to answer, in the better of two rounds.
+
+    One round may have waited for our own loop. Loss is not told by a few questions: it is the
+    tunnels' to measure.
+    """
+    internet, layout = draft.internet, draft.layout
+    plane = exit_plane(event.slot)
+    path = internet.site.paths.get(plane)
+    if path is None:
+        return
+    delays = min(event.delays_us, internet.delays.get(event.slot, event.delays_us), key=min)
+    sample = Sample(
+        sent=len(delays),
+        answered=len(delays),
+        delay_us=sum(delays) // len(delays),
+        delay_min_us=min(delays),
+        delay_max_us=max(delays),
+        span_us=ROUND_US,
+    )
+    estimate = observe(path.estimate, sample, (0, 0), draft.now)
+    verdicts = tuple(
+        [
+            judge(before, plan, estimate, path.tests, layout.limits, draft.now)
+            for before, plan in zip(path.verdicts, layout.slas, strict=True)
+        ]
+    )
+    review_at = draft.now if verdicts != path.verdicts else internet.site.review_at
+    paths = {**internet.site.paths, plane: path._replace(estimate=estimate, verdicts=verdicts)}
+    site = replace(internet.site, paths=paths, review_at=review_at)
+    last = {**internet.delays, event.slot: event.delays_us}
+    draft.internet = replace(internet, site=site, delays=last)
 
 
 def adopted(draft: Draft, class_name: ClassName, assignment: Assignment) -> None:
@@ -56,20 +96,33 @@ def reload(draft: Draft, was: Layout) -> None:
     """Another intent. Flows do not stay on an uplink that their class may not use any more."""
     internet, layout = draft.internet, draft.layout
     kept = {exit_plane(slot) for slot, uplink in draft.uplinks.items() if uplink.facts is not None}
-    verdicts = (MEETS,) * len(layout.slas)
+    as_new = _innocent(layout)
     names = {plan.name for plan in layout.internet.classes}
     site = SiteState(
-        {p: s._replace(verdicts=verdicts) for p, s in internet.site.paths.items() if p in kept},
+        {
+            plane: path._replace(verdicts=as_new.verdicts, tests=as_new.tests)
+            for plane, path in internet.site.paths.items()
+            if plane in kept
+        },
         {name: held for name, held in internet.site.classes.items() if name in names},
         review_at=draft.now,
     )
-    draft.internet = InternetState(site, internet.vouched, internet.ended)
+    draft.internet = replace(internet, site=site, seen=None)
     permitted = {plan.name: _candidates(plan) for plan in layout.internet.classes}
     for plan in was.internet.classes:
         for plane in sorted(_candidates(plan) - permitted.get(plan.name, _candidates(plan))):
             name = was.internet.names[plane]
             text = f"the configuration does not want {plan.name} on {name} any more"
             draft.actions.append(EndFlows(plane.local, (plan.name,), text))
+
+
+def _innocent(layout: Layout) -> PathState:
+    """A way out of which nothing is known."""
+    return PathState(
+        exit_plane(OUTSIDE),
+        tests=(UNTROUBLED,) * len(layout.limits),
+        verdicts=(MEETS,) * len(layout.slas),
+    )
 
 
 def _candidates(plan: ClassPlan) -> frozenset[Plane]:
@@ -101,7 +154,7 @@ def follow(draft: Draft) -> None:
                 decide_class(draft, site, plan, stand_all(plan, site.paths, usable))
         ended = _end_flows(draft, site, ended)
         _warn(draft, site)
-    draft.internet = InternetState(site.freeze(), internet.vouched, ended, draft.uplinks)
+    draft.internet = replace(internet, site=site.freeze(), ended=ended, seen=draft.uplinks)
     draft.is_exit_stale = False
 
 
@@ -111,7 +164,7 @@ def _follow_uplinks(draft: Draft, site: SiteDraft) -> bool:
     for plane in site.shape.planes:
         path = site.paths.get(plane)
         if path is None:
-            path = PathState(plane, verdicts=(MEETS,) * len(draft.layout.slas))
+            path = _innocent(draft.layout)._replace(plane=plane)
         works = _works(draft, plane.local)
         if works and path.liveness is not Liveness.UP:
             path = path._replace(liveness=Liveness.UP, since=draft.now, up_since=draft.now)

@@ -64,6 +64,7 @@ class UplinkProbed:
     asked: int
     is_healthy: bool
     evidence: str  # "2 of 3 targets answered; 192.0.2.53 (dns) did not"
+    delays_us: tuple[int, ...] = ()  # two-way, of the targets that answered
 
 
 @dataclass(frozen=True, slots=True)

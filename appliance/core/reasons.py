@@ -104,7 +104,7 @@ def carries(plan: ClassPlan, after: Sequence[Standing]) -> str:
     for standing in after:
         name = standing.candidate.name
         if standing.candidate.plane.remote == OUTSIDE:
-            parts.append(f"{name} works")
+            parts.append(f"{name} {_way_out(standing)}")
         elif not standing.path.estimate.answered:
             parts.append(f"{name} is there, not yet measured")
         elif standing.meets:
@@ -137,7 +137,9 @@ def trouble(standing: Standing, uplinks: Mapping[Slot, UplinkState]) -> str:
     if not standing.is_attached:
         return f"its uplink {uplink_trouble(uplinks.get(path.plane.local))}"
     if path.plane.remote == OUTSIDE:
-        return "works" if standing.is_usable else exit_trouble(uplinks.get(path.plane.local))
+        if standing.is_usable:
+            return _way_out(standing)
+        return exit_trouble(uplinks.get(path.plane.local))
     if path.liveness is Liveness.DOWN:
         more = "" if path.unanswered >= FEW else " and others over the same uplink"
         count = f"{path.unanswered} probe{'s' if path.unanswered != 1 else ''} in a row"
@@ -176,6 +178,15 @@ def uplink_trouble(uplink: UplinkState | None) -> str:
     if uplink.condemned_at is not None:
         paths = len({path for _, path in uplink.overdue})
         return f"is silent: {len(uplink.overdue)} probes on {paths} paths unanswered, none answered"
+    return "works"
+
+
+def _way_out(standing: Standing) -> str:
+    """What an uplink that works is like outside its tunnels."""
+    if not standing.meets:
+        return f"works, though {standing.verdict.evidence}"
+    if standing.path.estimate.answered:
+        return f"answers outside within {ms(standing.path.estimate.delay_us)}"
     return "works"
 
 

@@ -122,6 +122,7 @@ class InternetState:
 
     site: SiteState = field(default_factory=lambda: SiteState({}))
     vouched: Mapping[Slot, float] = field(default_factory=lambda: MappingProxyType({}))
+    delays: Mapping[Slot, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     ended: frozenset[tuple[ClassName, Slot]] = frozenset()  # flows on uplinks that are dead still
     seen: Mapping[Slot, UplinkState] | None = None  # the uplinks when it was last looked at
 

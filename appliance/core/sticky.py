@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from appliance.contract.ids import OUTSIDE
 from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import holding
@@ -116,7 +117,8 @@ def _ripe(
 def _rested_at(standing: Standing, now: float) -> float:
     """When it may relieve a violator: measured, and not violating itself until just now."""
     due = max(standing.verdict.since + REST_S, standing.path.doubt_until)
-    return due if standing.path.estimate.answered else max(due, now + GLANCE_S)
+    is_known = standing.path.estimate.answered or standing.candidate.plane.remote == OUTSIDE
+    return due if is_known else max(due, now + GLANCE_S)
 
 
 def _proven_at(standing: Standing, now: float) -> float:

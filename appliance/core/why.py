@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from appliance.config.intent import Internet
-from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName
+from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, PathId, SiteName
 from appliance.core import reasons
 from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan, Shape
@@ -188,6 +188,8 @@ def _numbers(path: PathState) -> tuple[float | None, float | None, float | None,
     estimate = path.estimate
     if not estimate.answered:
         return None, None, None, None
+    if path.plane.remote == OUTSIDE:
+        return estimate.delay_us, None, None, None  # targets tell no more
     loss = estimate.recent().ratio
     score = mos(estimate.delay_us, estimate.jitter_us, loss)
     return estimate.delay_us, estimate.jitter_us, loss, score

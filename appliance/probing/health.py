@@ -87,6 +87,7 @@ class UplinkHealth:
                     asked=counted.asked,
                     is_healthy=self._health.is_healthy,
                     evidence=evidence(counted, self._health),
+                    delays_us=tuple(o.delay_us for o in outcomes if o.delay_us is not None),
                 )
             )
 

@@ -20,6 +20,7 @@ class Outcome:
     target: Target
     is_answered: bool
     detail: str = ""
+    delay_us: int | None = None  # from the question to the answer
 
 
 @dataclass(frozen=True, slots=True)

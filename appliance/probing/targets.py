@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from appliance.config.intent import Target, TargetKind
@@ -146,6 +147,7 @@ async def ask(
     loop = asyncio.get_running_loop()
     outcomes: dict[int, Outcome] = {}
     probes: dict[int, Probe] = {}
+    asked_s: dict[int, float] = {}
     settled = loop.create_future()
 
     def settle(index: int, outcome: Outcome) -> None:
@@ -159,7 +161,8 @@ async def ask(
     def ready(index: int) -> None:
         outcome = probes[index].ready()
         if outcome is not None:
-            settle(index, outcome)
+            took_us = round((loop.time() - asked_s[index]) * 1e6)
+            settle(index, replace(outcome, delay_us=took_us if outcome.is_answered else None))
 
     def close() -> None:
         if not settled.done():
@@ -172,6 +175,7 @@ async def ask(
             settle(index, _failed(target, error))
             continue
         probes[index] = probe
+        asked_s[index] = loop.time()
         watch = loop.add_writer if probe.awaits_write else loop.add_reader
         watch(probe.sock, ready, index)
     timer = loop.call_later(timeout_s, close)

@@ -26,6 +26,7 @@ from tests.unit.core.examples import (
     DEFAULT,
     DEFAULT_POLICY,
     VOICE,
+    VOICE_POLICY,
     facts,
     intent,
     path,
@@ -339,3 +340,54 @@ def test_a_deadline_is_told():
 
 def test_a_policy_is_local_unless_it_says_otherwise():
     assert Policy(DEFAULT, ()).internet is Internet.LOCAL
+
+
+def slow(slot: int, *delays_ms: int) -> UplinkProbed:
+    delays = tuple(1000 * each for each in delays_ms)
+    return replace(probed(slot, 3, is_healthy=True), delays_us=delays)
+
+
+def test_a_way_out_violates_the_sla_by_the_delay_of_its_targets():
+    box = Box(intent())  # voice wants 60 ms, the default class nothing
+    for at in range(3):
+        box.tell(slow(1, 20, 22, 90))
+        box.tell(slow(2, 30, 30, 30))
+        box.wait(5)
+        assert (box.over(VOICE), box.over()) == ([1], [1]), f"one slow target is no verdict ({at})"
+    box.tell(slow(1, 80, 82, 150))
+    assert box.over(VOICE) == [1], "our own loop may have been late"
+    box.wait(5)
+    box.tell(slow(1, 80, 82, 150))
+    assert box.over(VOICE) == [2]
+    assert box.over() == [1]
+    reason = box.state.internet.site.classes[VOICE].reason
+    assert "violates 60 ms; dsl answers outside within 30 ms" in reason
+    assert box.ended() == [], "an uplink that works keeps its flows"
+    told = explain(box.state, VOICE, INTERNET)
+    assert [(c.name, c.verdict, c.loss_ratio) for c in told.candidates] == [
+        ("dsl", "meets", None),
+        ("fibre", "violates", None),
+    ]
+    for _ in range(14):
+        box.wait(5)
+        box.tell(slow(1, 20, 22, 25))
+    assert box.over(VOICE) == [1], "home after the hold time"
+
+
+def test_all_ways_out_violate_by_each_fallback():
+    closed = policy(VOICE_POLICY, fallback=Fallback.FAIL_CLOSED)
+    for voice, expected in ((VOICE_POLICY, [2]), (closed, [])):
+        box = Box(intent(voice=voice))
+        for _ in range(3):
+            box.tell(slow(1, 80, 82, 90))
+            box.tell(slow(2, 80, 82, 90))
+            box.wait(5)
+        assert box.over(VOICE) == expected
+
+
+def test_an_uplink_without_targets_relieves_one_that_violates():
+    box = Box(intent())
+    for _ in range(3):
+        box.tell(slow(1, 80, 82, 90))
+        box.wait(5)
+    assert box.over(VOICE) == [2]

@@ -78,6 +78,8 @@ async def test_those_who_answer_count_and_one_that_hangs_costs_only_itself() -> 
     assert [o.target for o in outcomes] == list(targets)
     assert [o.is_answered for o in outcomes] == [False, True, True]
     assert outcomes[0].detail == "no answer within 0.3 s"
+    assert outcomes[0].delay_us is None
+    assert all(0 < o.delay_us < took * 1e6 for o in outcomes[1:])
     assert 0.29 < took < 1.0
 
 

@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
-from appliance.contract.ids import Slot
+from appliance.config.addressing import plane_nexthop
+from appliance.contract.ids import Slot, exit_plane
+from appliance.core.actions import EndFlows
 from appliance.core.decide import initial_state
 from appliance.core.events import AnswerLate, IntentChanged, UplinkChanged
 from appliance.plan.breakout import NO_EXITS
+from appliance.plan.text import render_op
 from appliance.supervisor.engine import Engine
 from tests.unit.core.examples import facts, intent, path, peer
 
@@ -55,3 +58,36 @@ async def test_what_is_pending_is_worked_off_though_events_never_end() -> None:
     engine.close()
     assert not engine.state.pending, f"nothing was decided in {turns} turns"
     assert turns > 3, "there was an event in each turn"
+
+
+async def test_a_dead_uplink_is_left_for_the_internet_at_once_and_its_flows_end_soon() -> None:
+    steered: list[str] = []
+    ended: list[tuple[int, tuple[str, ...]]] = []
+    is_ended = asyncio.Event()
+
+    def end(action: EndFlows) -> None:
+        ended.append((action.uplink, action.classes))
+        is_ended.set()
+
+    engine = Engine(
+        initial_state(),
+        prober=_Prober(),
+        steer=lambda ops: steered.extend(render_op(op) for op in ops),
+        end_flows=end,
+        exits=lambda _state: frozenset({(Slot(1), 4), (Slot(2), 4)}),
+        is_in_force=lambda: True,
+        on_drift=lambda: pytest.fail("nothing drifts"),
+    )
+    engine.handle(IntentChanged(intent()))
+    for slot in (Slot(1), Slot(2)):
+        engine.handle(UplinkChanged(facts(slot)))
+    steered.clear()
+    engine.handle(UplinkChanged(facts(1, carrier=False)))
+    ways_out = [command for command in steered if " default " in command]
+    hop = plane_nexthop(exit_plane(Slot(2)), 4)
+    assert [f"replace default nhid {hop}" in command for command in ways_out] == [True, True]
+    assert ended == []
+    async with asyncio.timeout(10):
+        await is_ended.wait()
+    assert ended == [(1, ("voice", "default"))]
+    engine.close()
