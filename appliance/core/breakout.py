@@ -147,10 +147,11 @@ def follow(draft: Draft) -> None:
             for plane, path in site.paths.items()
             if path.liveness is Liveness.UP or draft.is_usable(plane.local)
         )
+        is_reached = any(site.paths[p].liveness is Liveness.UP for p in site.shape.used)
         for plan in site.shape.classes:
             if plan.policy.internet is Internet.NONE:
                 _close(draft, site, plan)
-            else:
+            elif is_reached or plan.name in site.classes:  # nobody is told of what never was
                 decide_class(draft, site, plan, stand_all(plan, site.paths, usable))
         ended = _end_flows(draft, site, ended)
         _warn(draft, site)

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.config.intent import Fallback, Intent, Internet, Mode, Policy, Target, TargetKind
 from appliance.contract.ids import INTERNET, ClassName, Slot, exit_plane
-from appliance.core.actions import Action, EndFlows, MoveClass
+from appliance.core.actions import Action, Cause, EndFlows, MoveClass
 from appliance.core.breakout import END_S, FRESH_S
 from appliance.core.decide import decide, initial_state, next_deadline
 from appliance.core.events import (
@@ -43,7 +43,9 @@ HOLD_S = DEFAULT_POLICY.hold_s
 class Box:
     """A branch whose tunnels say nothing: what the kernel and the targets tell decides."""
 
-    def __init__(self, wanted: Intent, *, adopt: SteeringAdopted | None = None) -> None:
+    def __init__(
+        self, wanted: Intent, *, adopt: SteeringAdopted | None = None, carrier: bool = True
+    ) -> None:
         self.now = 100.0
         self.state: State = initial_state()
         self.actions: list[Action] = []
@@ -51,7 +53,7 @@ class Box:
         if adopt is not None:
             self.tell(adopt)
         for each in wanted.uplinks:
-            self.tell(UplinkChanged(facts(each.slot)))
+            self.tell(UplinkChanged(facts(each.slot, carrier=carrier)))
         self.wait(10)
 
     def tell(self, event: Event) -> tuple[Action, ...]:
@@ -100,6 +102,14 @@ def test_a_class_leaves_by_its_first_tier():
     assert steering(box.state).assignments[DEFAULT, INTERNET] == Assignment(
         (Carrier(path("internet", 2, 0)),)
     )
+
+
+def test_before_any_uplink_works_nothing_is_decided():
+    box = Box(intent(), carrier=False)
+    assert not [a for a in box.actions if isinstance(a, MoveClass) and a.site == INTERNET]
+    box.plug_in(1)
+    moves = [a for a in box.actions if isinstance(a, MoveClass) and a.site == INTERNET]
+    assert {move.cause for move in moves} == {Cause.INITIAL}
 
 
 def test_shared_by_the_weights_of_the_uplinks():
