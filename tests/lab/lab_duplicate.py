@@ -11,8 +11,9 @@ import time
 
 from lab.fleet import Fleet
 from lab.stream import Stream
+from lab.supervisor import Supervisor
 from lab.topology import Host, Lab
-from tests.lab.boxes import asked, hosts, pair
+from tests.lab.boxes import asked, branch, hosts, pair, warnings
 
 EF = 46
 POLICIES = (
@@ -98,6 +99,41 @@ def story_two_lossy_lines_make_a_good_one(lab: Lab) -> None:
         ratio = result.lost / result.sent
         lab.check(ratio < 0.01, f"IPv{family}: {100 * ratio:.2f} % are lost of both: {result}")
         lab.check(result.duplicates == 0, f"IPv{family}: {result.duplicates} come twice")
+
+
+class WithoutBpf(Supervisor):
+    """A supervisor that a kernel refuses every program."""
+
+    def start(self, wait_s: float | None = 30) -> None:
+        without = "-bpf,-sys_admin"
+        self.daemon = self._machine.background(
+            [
+                *("setpriv", f"--inh-caps={without}", f"--bounding-set={without}"),
+                *(*self._branchline, "run", "--config", str(self.config_file)),
+            ],
+            name="branchline",
+        )
+        if wait_s is not None:
+            self.wait_ready(wait_s)
+
+
+def story_without_bpf_it_warns_and_sends_once(lab: Lab) -> None:
+    fleet = Fleet(lab, policies=POLICIES)
+    for number, name in enumerate("ab", start=1):
+        fleet.add(branch(lab, name), number)
+    a, b = fleet.sites.values()
+    a.supervisor = WithoutBpf(a, fleet.config("a"))
+    a.supervisor.start(None)
+    b.supervise(fleet.config("b"))
+    a.supervisor.wait_ready(30)
+    fleet.wait_up()
+    text = warnings(fleet, "a").get("duplicate-unavailable", "")
+    lab.check("voice in mode single instead" in text, f"a warns: {text}")
+    lab.check("duplicate-unavailable" not in warnings(fleet, "b"), "b does not")
+    lab.check(second(fleet) is None and is_in_force(fleet, "a"), "a does what it can")
+    one, other = hosts(fleet)
+    told = lab.ping(one, other, count=20, interval_s=0.02, dscp=EF)
+    lab.check((told.lost, told.sent) == (0, 20), f"a call gets through: {told.received} answers")
 
 
 def world(lab: Lab) -> Fleet:
