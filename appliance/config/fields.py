@@ -91,6 +91,7 @@ parse_hold = scalars.between(scalars.parse_duration, "1 s", "60 min")
 parse_rate = scalars.between(scalars.parse_rate, "100 kbit/s", "10 Gbit/s")
 # A limit of 0 % could not be told from bad luck, and one above 50 % is no service.
 parse_loss = scalars.between(scalars.parse_ratio, "0.01 %", "50 %")
+parse_share = scalars.between(scalars.parse_ratio, "1 %", "100 %")
 
 _DURATION = _json(type="string", pattern=scalars.DURATION_PATTERN)
 _RATIO = _json(type="string", pattern=scalars.RATIO_PATTERN)
@@ -146,6 +147,7 @@ Interval = Annotated[int, PlainValidator(parse_interval), _DURATION]  # us
 Limit = Annotated[int, PlainValidator(parse_limit), _DURATION]  # us
 Hold = Annotated[int, PlainValidator(parse_hold), _DURATION]  # us
 Rate = Annotated[int, PlainValidator(parse_rate), _RATE]  # bit/s
+Share = Annotated[float, PlainValidator(parse_share), _RATIO]  # ratio
 Loss = Annotated[float, PlainValidator(parse_loss), _RATIO]  # ratio
 
 Overlay = Annotated[IPv6Network, PlainValidator(addresses.parse_overlay), WithJsonSchema(_NET)]

@@ -55,6 +55,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassShare:
+    """What a class gets of a line: ratios of its rate, 0..1."""
+
+    class_name: ClassName
+    guarantee: float
+    ceiling: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Shaping:
     """What a line carries, in bit/s, and the octets that it adds to each IP packet.
 
@@ -66,6 +75,7 @@ class Shaping:
     overhead: int = 18
     up_least_bps: int | None = None
     down_least_bps: int | None = None
+    shares: tuple[ClassShare, ...] = ()
 
     def bounds(self, direction: str) -> tuple[int, int]:
         """The least and the most that a direction ("up" or "down") may be shaped at."""

@@ -17,6 +17,7 @@ from appliance.config.errors import ConfigError, Finding, Problem
 from appliance.config.intent import Intent
 from appliance.config.migrate import Unsupported, migrate
 from appliance.config.rules import rules_of
+from appliance.config.shaping import least_guarantee
 from appliance.config.validate import validate
 from appliance.config.yaml import MAX_OCTETS, Document, Unreadable, parse_yaml
 from appliance.contract.ids import ClassName, Label, SiteId, SiteName, Slot, UplinkName
@@ -157,6 +158,14 @@ def _shaping(shaping: schema.Shaping) -> intent.Shaping:
         shaping.overhead,
         up_least_bps=None if up.least_bps == up.most_bps else up.least_bps,
         down_least_bps=None if down.least_bps == down.most_bps else down.least_bps,
+        shares=tuple(
+            intent.ClassShare(
+                ClassName(each.class_name),
+                least_guarantee(each),
+                1.0 if each.ceiling is None else each.ceiling,
+            )
+            for each in shaping.classes
+        ),
     )
 
 

@@ -37,6 +37,7 @@ from appliance.config.fields import (
     PublicKey,
     Rate,
     SecretFile,
+    Share,
     SiteNumber,
     SitePrefix,
     SlotNumber,
@@ -114,6 +115,25 @@ class Rates(Section):
     )
 
 
+class ClassShare(Section):
+    """What a class gets of a line when everybody wants more."""
+
+    class_name: Name = Field(
+        alias="class", description="Name of a class, not `default`.", examples=["business"]
+    )
+    guarantee: Share | None = Field(
+        default=None,
+        description="So much of the rate is its own whenever it wants it; what it leaves is for "
+        "the others. All guarantees of a line are 85 % at most. Default: 1 %.",
+        examples=["40 %"],
+    )
+    ceiling: Share | None = Field(
+        default=None,
+        description="It never gets more, even of a line that is idle otherwise.",
+        examples=["80 %"],
+    )
+
+
 class Shaping(Section):
     """What the line carries. Packets then wait in order here and not in a modem's long queue."""
 
@@ -131,6 +151,11 @@ class Shaping(Section):
         description="Octets that the line adds to each IP packet: Ethernet and cable 18, VDSL2 "
         "22, VDSL2 with PPPoE 30.",
         examples=[18],
+    )
+    classes: list[ClassShare] = Field(
+        default=[],
+        description="Classes with a share of their own, in both directions.",
+        examples=[[{"class": "business", "guarantee": "40 %"}]],
     )
 
 

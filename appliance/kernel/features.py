@@ -6,7 +6,7 @@ For the first start of a boot: trying makes objects under a name of ours and rem
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
@@ -36,6 +36,7 @@ from appliance.plan.plan import (
     Redirect,
     Route,
     Shaper,
+    Share,
 )
 
 _DEVICE = f"{DEVICE_PREFIX}probe"
@@ -74,7 +75,7 @@ async def missing_features() -> tuple[MissingFeature, ...]:
     return tuple(found)
 
 
-async def missing_for_shaping() -> tuple[MissingFeature, ...]:
+async def missing_for_shaping(*, has_shares: bool) -> tuple[MissingFeature, ...]:
     """What shaping lacks; empty when nothing. Needs CAP_NET_ADMIN."""
     netlink = Netlink(socket.NETLINK_ROUTE)
     key = Key(Kind.DEVICE, (_DEVICE,))
@@ -82,31 +83,45 @@ async def missing_for_shaping() -> tuple[MissingFeature, ...]:
         _undo(netlink, key)
         if not _can(netlink, key, Device("ifb", 1500)):
             return (MissingFeature("ifb devices", f"{_KERNEL} CONFIG_IFB, or: modprobe ifb"),)
-        return await _traffic_control()
+        return await _traffic_control(_SHAPING | (_SHARES if has_shares else {}))
     finally:
         _undo(netlink, key)
         netlink.close()
 
 
-async def _traffic_control() -> tuple[MissingFeature, ...]:
-    tries: dict[MissingFeature, tuple[Key, Item]] = {
-        MissingFeature("the CAKE shaper", f"{_KERNEL} CONFIG_NET_SCH_CAKE"): (
-            Key(Kind.SHAPER, (_DEVICE,)),
-            Shaper(1_000_000, 0, is_ingress=True),
-        ),
-        MissingFeature("clsact qdiscs", f"{_KERNEL} CONFIG_NET_SCH_INGRESS"): (
-            Key(Kind.CLSACT, (_DEVICE,)),
-            Clsact(),
-        ),
-        MissingFeature("flower filters", f"{_KERNEL} CONFIG_NET_CLS_FLOWER and _ACT_GACT"): (
-            Key(Kind.REDIRECT, (_DEVICE, "egress", FILTER_PRIORITY_FIRST)),
-            Redirect("ip", None, (1, 2)),
-        ),
-        MissingFeature("redirection", f"{_KERNEL} CONFIG_NET_CLS_MATCHALL and _ACT_MIRRED"): (
-            Key(Kind.REDIRECT, (_DEVICE, "ingress", FILTER_PRIORITY_FIRST)),
-            Redirect("all", _DEVICE),
-        ),
-    }
+_SHAPING: dict[MissingFeature, tuple[Key, Item]] = {
+    MissingFeature("the CAKE shaper", f"{_KERNEL} CONFIG_NET_SCH_CAKE"): (
+        Key(Kind.SHAPER, (_DEVICE,)),
+        Shaper(1_000_000, 0, is_ingress=True),
+    ),
+    MissingFeature("clsact qdiscs", f"{_KERNEL} CONFIG_NET_SCH_INGRESS"): (
+        Key(Kind.CLSACT, (_DEVICE,)),
+        Clsact(),
+    ),
+    MissingFeature("flower filters", f"{_KERNEL} CONFIG_NET_CLS_FLOWER and _ACT_GACT"): (
+        Key(Kind.REDIRECT, (_DEVICE, "egress", FILTER_PRIORITY_FIRST)),
+        Redirect("ip", None, (1, 2)),
+    ),
+    MissingFeature("redirection", f"{_KERNEL} CONFIG_NET_CLS_MATCHALL and _ACT_MIRRED"): (
+        Key(Kind.REDIRECT, (_DEVICE, "ingress", FILTER_PRIORITY_FIRST)),
+        Redirect("all", _DEVICE),
+    ),
+}
+_SHARES: dict[MissingFeature, tuple[Key, Item]] = {
+    MissingFeature("shares of classes", f"{_KERNEL} CONFIG_NET_SCH_HTB and _CLS_FW"): (
+        Key(Kind.SHAPER, (_DEVICE,)),
+        Shaper(1_000_000, 0, is_ingress=False, shares=(Share(1, 100_000, 1_000_000),)),
+    ),
+    MissingFeature("marks of flows", f"{_KERNEL} CONFIG_NET_ACT_CTINFO"): (
+        Key(Kind.REDIRECT, (_DEVICE, "ingress", FILTER_PRIORITY_FIRST)),
+        Redirect("all", _DEVICE, is_marked=True),
+    ),
+}
+
+
+async def _traffic_control(
+    tries: Mapping[MissingFeature, tuple[Key, Item]],
+) -> tuple[MissingFeature, ...]:
     try:
         await run(["tc", "-V"])
     except ProcessError as error:
@@ -114,7 +129,9 @@ async def _traffic_control() -> tuple[MissingFeature, ...]:
     missing = []
     for feature, (key, item) in tries.items():
         try:
-            await tc.apply([Add(key, item)])
+            # One shaper after the other: of the same name, no other kind can replace it.
+            gone = [Delete(key, item)] if key.kind is Kind.SHAPER else []
+            await tc.apply([*gone, Add(key, item)])
         except KernelError:
             missing.append(feature)
     return tuple(missing)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from appliance.kernel.conntrack import TrackedFlow
@@ -28,10 +27,12 @@ class KernelError(Exception):
 
 def is_rate(op: Op) -> bool:
     """Does an operation change the rate of a shaper and nothing else?"""
-    item = op.item
-    if not (isinstance(op, Change) and isinstance(op.before, Shaper) and isinstance(item, Shaper)):
-        return False
-    return replace(op.before, rate_bps=item.rate_bps) == item
+    return (
+        isinstance(op, Change)
+        and isinstance(op.before, Shaper)
+        and isinstance(op.item, Shaper)
+        and op.before.is_like(op.item)
+    )
 
 
 class QueueCounters(NamedTuple):

@@ -22,6 +22,7 @@ from appliance.kernel.netlink import (
     nested,
     text,
 )
+from appliance.plan.hierarchy import Node, burst, nodes
 from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
@@ -44,7 +45,7 @@ NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
-NEWQDISC, GETQDISC = 36, 38
+NEWQDISC, GETQDISC, NEWTCLASS = 36, 38, 40
 NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
 
 LINK_HEADER = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -61,7 +62,10 @@ IFNAME, MTU, LINKINFO, INFO_KIND = 3, 4, 18, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_PROTO = 1, 2, 4, 8, 11
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
 TCA_KIND, TCA_OPTIONS, TCA_STATS2, TCA_STATS_BASIC, TCA_STATS_QUEUE = 1, 2, 7, 1, 3
-CAKE_BASE_RATE64 = 2
+CAKE_BASE_RATE64, HTB_PARAMETERS = 2, 1
+# Twice cell_log, linklayer, overhead, cell_align, mpu, rate; buffer, cbuffer, quantum, level, prio.
+HTB_CLASS = struct.Struct("=BBHhHIBBHhHIIIIII")
+_ETHERNET = 1  # TC_LINKLAYER_ETHERNET
 RTA_METRICS, RTA_TABLE, RTA_NH_ID, RTAX_MTU = 8, 15, 30, 2
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
 FRA_SUPPRESS_PREFIXLEN = 14
@@ -111,17 +115,44 @@ def encode(op: Op) -> tuple[bytes, ...]:
             return (_link(str(key.ident[0]), is_up, extra, flags if link else 0),)
         case Link(is_up):
             return (_link(str(key.ident[0]), is_up),)
-        case Shaper(rate_bps) if isinstance(op, Change):
-            return (_rate(str(key.ident[0]), rate_bps),)
+        case Shaper() if isinstance(op, Change):
+            return _rates(str(key.ident[0]), item)
         case _:
             raise ValueError(key.kind)
 
 
-def _rate(device: str, rate_bps: int) -> bytes:
-    """`tc qdisc change dev DEVICE root handle b1: cake bandwidth RATE`, all else as it is."""
-    head = TC_HEADER.pack(0, socket.if_nametoindex(device), QDISC_HANDLE << 16, _ROOT, 0)
-    rate = attribute(CAKE_BASE_RATE64, struct.pack("=Q", rate_bps // 8))  # octets a second
-    return message(NEWQDISC, 0, head + text(TCA_KIND, "cake") + nested(TCA_OPTIONS, rate))
+def _rates(device: str, shaper: Shaper) -> tuple[bytes, ...]:
+    """Other rates, in octets a second, and all else as it is."""
+    index, major = socket.if_nametoindex(device), QDISC_HANDLE << 16
+    if not shaper.shares:
+        # tc qdisc change dev DEVICE root handle b1: cake bandwidth RATE
+        head = TC_HEADER.pack(0, index, major, _ROOT, 0)
+        rate = attribute(CAKE_BASE_RATE64, struct.pack("=Q", shaper.rate_bps // 8))
+        kind = text(TCA_KIND, "cake")
+        return (message(NEWQDISC, 0, head + kind + nested(TCA_OPTIONS, rate)),)
+    return tuple([_class(index, major, node, shaper.overhead) for node in nodes(shaper)])
+
+
+def _class(index: int, major: int, node: Node, overhead: int) -> bytes:
+    """`tc class change dev DEVICE parent b1:P classid b1:M htb ...`: see `hierarchy`."""
+    head = TC_HEADER.pack(0, index, major | node.minor, major | node.parent, 0)
+    rate, ceiling = node.rate_bps // 8, node.ceiling_bps // 8
+    words = HTB_CLASS.pack(
+        *(0, _ETHERNET, overhead, 0, 0, rate),
+        *(0, _ETHERNET, overhead, 0, 0, ceiling),
+        _ticks(burst(node.rate_bps), rate),
+        _ticks(burst(node.ceiling_bps), ceiling),
+        node.quantum,
+        0,
+        node.priority,
+    )
+    options = nested(TCA_OPTIONS, attribute(HTB_PARAMETERS, words))
+    return message(NEWTCLASS, 0, head + text(TCA_KIND, "htb") + options)
+
+
+def _ticks(octets: int, rate: int) -> int:
+    """How long octets take at a rate, in units of 64 ns (PSCHED_SHIFT)."""
+    return min(0xFFFFFFFF, octets * 1_000_000_000 // rate >> 6)
 
 
 def _delete(key: Key, item: Item) -> bytes:

@@ -11,11 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from appliance.config.addressing import (
+    CLASS_MARK_MASK,
     DEVICE_PREFIX,
     FILTER_PRIORITY_FIRST,
     FILTER_PRIORITY_LAST,
     QDISC_HANDLE,
 )
+from appliance.kernel.htb import is_hierarchy, read_hierarchy
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.process import ProcessError, run
 from appliance.plan.plan import (
@@ -79,19 +81,45 @@ async def observe(devices: Collection[str]) -> dict[Key, Item]:
     `devices` are those on which filters may hang. Raises KernelError.
     """
     asked = [(device, hook) for device in sorted(devices) for hook in HOOKS]
-    script = "qdisc show\n" + "".join(f"filter show dev {d} {hook}\n" for d, hook in asked)
+    questions = ["qdisc show", *(f"filter show dev {device} {hook}" for device, hook in asked)]
+    qdiscs, *filters = await _ask(questions)
+    found = dict(each_qdisc(qdiscs))
+    for (device, hook), listing in zip(asked, filters, strict=True):
+        found.update(each_filter(device, hook, listing))
+    found.update(await _hierarchies(qdiscs))
+    return found
+
+
+async def _hierarchies(qdiscs: list[dict[str, Any]]) -> dict[Key, Item]:
+    """The shapers that are hierarchies of ours."""
+    devices = sorted(
+        str(each.get("dev"))
+        for each in qdiscs
+        if is_hierarchy(each) and str(each.get("dev")).startswith(DEVICE_PREFIX)
+    )
+    if not devices:
+        return {}
+    about = ("class show dev {0}", "filter show dev {0} parent {1:x}:")
+    questions = [each.format(device, QDISC_HANDLE) for device in devices for each in about]
+    answers = await _ask(questions, "-d")
+    found: dict[Key, Item] = {}
+    for device, classes, filters in zip(devices, answers[::2], answers[1::2], strict=True):
+        own = [each for each in qdiscs if each.get("dev") == device]
+        found[Key(Kind.SHAPER, (device,))] = read_hierarchy(own, classes, filters)
+    return found
+
+
+async def _ask(questions: Sequence[str], *options: str) -> list[list[dict[str, Any]]]:
+    """The answers of `tc` to several questions. Raises KernelError."""
+    script = "".join(f"{question}\n" for question in questions)
     try:
-        done = await run(["tc", "-json", "-batch", "-"], input=script.encode())
+        done = await run(["tc", "-json", *options, "-batch", "-"], input=script.encode())
     except ProcessError as error:
         raise KernelError(None, 0, str(error)) from error
     if done.status:
         text = done.stderr.decode(errors="replace").strip()
         raise KernelError(None, 0, text[:300])
-    qdiscs, *filters = listings(done.stdout.decode(errors="replace"), 1 + len(asked))
-    found = dict(each_qdisc(qdiscs))
-    for (device, hook), listing in zip(asked, filters, strict=True):
-        found.update(each_filter(device, hook, listing))
-    return found
+    return listings(done.stdout.decode(errors="replace"), len(questions))
 
 
 def listings(text: str, count: int) -> list[list[dict[str, Any]]]:
@@ -156,9 +184,12 @@ def each_filter(
 def _redirect(hook: str, protocol: str, each: dict[str, Any]) -> Redirect | None:
     options = _mapping(each.get("options"))
     actions = options.get("actions")
-    if not (isinstance(actions, list) and len(actions) == 1):
+    if not (isinstance(actions, list) and actions):
         return None
-    action, keys = _mapping(actions[0]), _mapping(options.get("keys"))
+    *others, action = [_mapping(each) for each in actions]
+    if others and not _marks(others):
+        return None
+    keys = _mapping(options.get("keys"))
     ports = None
     if each.get("kind") == "flower":
         ports = _ports(keys, "src_port" if hook == "egress" else "dst_port")
@@ -167,7 +198,7 @@ def _redirect(hook: str, protocol: str, each: dict[str, Any]) -> Redirect | None
     elif each.get("kind") != "matchall":
         return None
     if action.get("kind") == "gact":
-        passes = _mapping(action.get("control_action")).get("type") == "pass"
+        passes = not others and _mapping(action.get("control_action")).get("type") == "pass"
         return Redirect(protocol, None, ports) if passes else None
     if (action.get("kind"), action.get("mirred_action"), action.get("direction")) != (
         "mirred",
@@ -175,7 +206,13 @@ def _redirect(hook: str, protocol: str, each: dict[str, Any]) -> Redirect | None
         "egress",
     ):
         return None
-    return Redirect(protocol, str(action.get("to_dev")), ports)
+    return Redirect(protocol, str(action.get("to_dev")), ports, bool(others))
+
+
+def _marks(actions: list[dict[str, Any]]) -> bool:
+    """Is this the one action that gives a packet the class of its flow?"""
+    told = [(each.get("kind"), each.get("cpmark"), each.get("zone")) for each in actions]
+    return told == [("ctinfo", f"{CLASS_MARK_MASK:#010x}", 0)]
 
 
 def _ports(keys: dict[str, Any], side: str) -> tuple[int, int] | None:

@@ -165,16 +165,34 @@ class Rule:
     is_specific: bool = False
 
 
+class Share(NamedTuple):
+    """What a class gets of a line, in bit/s."""
+
+    class_index: int
+    guarantee_bps: int
+    ceiling_bps: int
+
+
 @dataclass(frozen=True, slots=True)
 class Shaper:
     """`tc qdisc replace dev DEVICE root cake ...` (tc-cake(8)). Key (device,).
 
-    With `is_ingress` it counts what it drops as received, because the line has carried it.
+    With `is_ingress` it counts what it drops as received, because the line has carried it. With
+    shares of classes, in the order of their indexes, it is a hierarchy: see `hierarchy`.
     """
 
     rate_bps: int
     overhead: int  # octets that tunnel and line add to each packet
     is_ingress: bool
+    shares: tuple[Share, ...] = ()
+
+    def is_like(self, other: "Shaper") -> bool:
+        """Are the two the same but for their rates?"""
+        return (self.overhead, self.is_ingress, [s.class_index for s in self.shares]) == (
+            other.overhead,
+            other.is_ingress,
+            [s.class_index for s in other.shares],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +205,15 @@ class Redirect:
     """`tc filter add dev DEVICE HOOK ...`. Key (device, "ingress" or "egress", priority).
 
     Packets of a protocol ("ip", "ipv6" or "all") wait in another device first, or, with `to` None,
-    in none. `ports` are of UDP, ours: the source on egress, the destination on ingress.
+    in none. `ports` are of UDP, ours: the source on egress, the destination on ingress. With
+    `is_marked` each packet bears the class of its flow when it comes there (act_ctinfo), which
+    packets of the fast path, and received ones, do not bear by themselves.
     """
 
     protocol: str
     to: str | None
     ports: tuple[int, int] | None = None
+    is_marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from appliance.contract.ids import Slot
 from appliance.core.autorate import Bounds
 from appliance.core.events import UplinkFacts
 from appliance.plan.filter import tunnel_ports
+from appliance.plan.hierarchy import LEAST_BPS
 from appliance.plan.overlay import Attachment
-from appliance.plan.plan import Clsact, Device, Item, Key, Kind, Observed, Redirect, Shaper
+from appliance.plan.plan import Clsact, Device, Item, Key, Kind, Observed, Redirect, Shaper, Share
 
 DIRECTIONS = {"up": "egress", "down": "ingress"}
 # WireGuard's header and tag, and UDP's and IP's headers, by the family of the underlay.
@@ -66,7 +67,23 @@ def shapers(
         for direction in DIRECTIONS:
             rate_bps = rate_of(shaping, direction, rates.get((uplink.slot, direction)))
             key = Key(Kind.SHAPER, (shaper_device(uplink.slot, direction),))
-            yield key, Shaper(rate_bps, overhead, direction == "down")
+            shares = _shares(intent, shaping, rate_bps)
+            is_ingress = direction == "down" and not shares  # HTB knows no difference
+            yield key, Shaper(rate_bps, overhead, is_ingress, shares)
+
+
+def _shares(intent: Intent, shaping: Shaping, rate_bps: int) -> tuple[Share, ...]:
+    """The shares of classes, in octets a second: as the kernel has them."""
+    indexes = {each.name: each.index for each in intent.classes}
+    found = (
+        Share(
+            indexes[share.class_name],
+            max(LEAST_BPS, round(rate_bps * share.guarantee) // 8 * 8),
+            max(LEAST_BPS, round(rate_bps * share.ceiling) // 8 * 8),
+        )
+        for share in shaping.shares
+    )
+    return tuple(sorted(found))
 
 
 def rate_of(shaping: Shaping, direction: str, learned_bps: int | None) -> int:
@@ -89,6 +106,11 @@ def rates_from(intent: Intent, observed: Observed) -> dict[tuple[Slot, str], int
     return found
 
 
+def _is_shared(uplink: Uplink) -> bool:
+    """Must its shapers know the class of each packet?"""
+    return uplink.shaping is not None and bool(uplink.shaping.shares)
+
+
 def _planes(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:
     for plane in planes(intent):
         if plane.local == uplink.slot:
@@ -96,7 +118,9 @@ def _planes(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:
             yield Key(Kind.CLSACT, (device,)), Clsact()
             for direction, hook in DIRECTIONS.items():
                 to = shaper_device(uplink.slot, direction)
-                yield Key(Kind.REDIRECT, (device, hook, _LAST)), Redirect("all", to)
+                is_marked = _is_shared(uplink)
+                key = Key(Kind.REDIRECT, (device, hook, _LAST))
+                yield key, Redirect("all", to, is_marked=is_marked)
 
 
 def _direct(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:
@@ -109,5 +133,6 @@ def _direct(intent: Intent, uplink: Uplink) -> Iterator[tuple[Key, Item]]:
                 if to is not None or ports is not None:
                     own = ports if to is None else None
                     key = Key(Kind.REDIRECT, (uplink.device, hook, priority))
-                    yield key, Redirect(protocol, to, own)
+                    is_marked = to is not None and _is_shared(uplink)
+                    yield key, Redirect(protocol, to, own, is_marked)
                 priority += 1

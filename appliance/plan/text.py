@@ -7,12 +7,14 @@ For logs, `plan --dry-run` and golden tests. Of these commands only those of `tc
 from typing import assert_never
 
 from appliance.config.addressing import (
+    CLASS_MARK_MASK,
     COPY_PRIORITIES,
     ONCE_PRIORITY,
     QDISC_HANDLE,
     ROUTE_PROTOCOL,
     class_mark,
 )
+from appliance.plan.hierarchy import render_hierarchy, render_rates
 from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
@@ -52,6 +54,11 @@ def render_op(op: Op, *, full: bool = False) -> str:
         case Change(key, before, Rule() as item):
             # Rules cannot be replaced: the new one comes before the old one goes.
             return f"{_rule('add', key, item)}\n{_delete(key, before)}"
+        case Change(key, Shaper() as before, Shaper() as item) if before.shares or item.shares:
+            device = str(key.ident[0])
+            if before.is_like(item):
+                return "\n".join(render_rates(device, item))
+            return f"{_delete(key, before)}\n{_shaper(key, item)}"
         case Change(key, before, Redirect() as item):
             return f"{_delete(key, before)}\n{_redirect(key, item)}"
         case Change(key, _, item):
@@ -184,6 +191,8 @@ def _route(verb: str, key: Key, route: Route) -> str:
 
 
 def _shaper(key: Key, shaper: Shaper) -> str:
+    if shaper.shares:
+        return "\n".join(render_hierarchy(str(key.ident[0]), shaper))
     way = "ingress" if shaper.is_ingress else "egress"
     return (
         f"tc qdisc replace dev {key.ident[0]} root handle {QDISC_HANDLE:x}: cake "
@@ -203,6 +212,8 @@ def _redirect(key: Key, redirect: Redirect) -> str:
     if redirect.to is None:
         words.append("action pass")
     else:
+        if redirect.is_marked:
+            words.append(f"action ctinfo cpmark {CLASS_MARK_MASK:#010x}")
         words.append(f"action mirred egress redirect dev {redirect.to}")
     return " ".join(words)
 

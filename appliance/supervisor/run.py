@@ -94,8 +94,9 @@ async def _run(config: Path, state: Path) -> int:
         if is_new and _lacks(await missing_features()):
             return FAILED
         loaded = _read(config, state)
-        has_shaping = any(uplink.shaping for uplink in loaded.settings.intent.uplinks)
-        if is_new and has_shaping and _lacks(await missing_for_shaping()):
+        shaped = [u.shaping for u in loaded.settings.intent.uplinks if u.shaping is not None]
+        has_shares = any(shaping.shares for shaping in shaped)
+        if is_new and shaped and _lacks(await missing_for_shaping(has_shares=has_shares)):
             return FAILED
         await Life(config, state, loaded, LinuxKernel(loaded.settings.keys)).run()
         return 0

@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Protocol
 
 from appliance.config.addressing import class_table, plane_nexthop
-from appliance.config.intent import Address
+from appliance.config.intent import Address, ClassShare, Shaping
 from appliance.contract.ids import Plane, Slot, exit_plane
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import Kernel, KernelError
@@ -65,6 +65,13 @@ class World(Protocol):
 def branch_plan(world: World, steering: Steering = ex.BRANCH_STEERING) -> Plan:
     intent = replace(ex.BRANCH, peers=(ex.BRANCH.peers[0], replace(ex.BRANCH.peers[1])))
     return compile_plan(intent, ex.BRANCH_FACTS, steering, world.public_key)
+
+
+def shared_plan(world: World, *shares: ClassShare, rate_bps: int = 19_000_000) -> Plan:
+    """The plan of a branch whose classes have shares of its first line."""
+    fibre = replace(ex.BRANCH.uplinks[0], shaping=Shaping(rate_bps, rate_bps, shares=shares))
+    intent = replace(ex.BRANCH, uplinks=(fibre, *ex.BRANCH.uplinks[1:]))
+    return compile_plan(intent, ex.BRANCH_FACTS, ex.BRANCH_STEERING, world.public_key)
 
 
 async def converge(world: World, plan: Plan) -> tuple[Op, ...]:
@@ -298,6 +305,29 @@ async def check_the_rate_of_a_shaper_is_steered(world: World) -> None:
     error = steer_refusal(world, Change(key, plan[key], replace(plan[key], rate_bps=8_000_000)))
     assert error is not None
     assert error.errno == errno.ENOENT
+
+
+async def check_shares_of_classes_come_change_and_go(world: World) -> None:
+    without = branch_plan(world)
+    key = Key(Kind.SHAPER, ("bl-up1",))
+    one, two = ClassShare(ex.VOICE, 0.2), ClassShare(ex.BULK, 0.1, 0.5)
+    wanted = [shared_plan(world, *shares) for shares in ((one,), (one, two), (two,))]
+    for plan in (*wanted, without, wanted[1]):
+        await converge(world, plan)
+        assert await is_met(world, plan)
+    item = wanted[1][key]
+    assert isinstance(item, Shaper)
+    slower = shared_plan(world, one, two, rate_bps=1_000_000)
+    assert steer_refusal(world, Change(key, item, slower[key])) is None
+    assert (await world.kernel.observe(()))[key] == slower[key]
+    assert len(await converge(world, wanted[1])) == 1
+    assert await is_met(world, wanted[1])
+    world.remove(key)
+    error = steer_refusal(world, Change(key, item, slower[key]))
+    assert error is not None
+    assert error.errno == errno.ENOENT
+    assert [op.key for op in await converge(world, wanted[1])] == [key]
+    assert await is_met(world, wanted[1])
 
 
 async def check_a_redirection_to_a_shaper_that_was_removed_is_mended(world: World) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from appliance.config.intent import Shaping
+from appliance.config.intent import ClassShare, Shaping
 from appliance.config.load import parse_config
 from appliance.config.scalars import parse_rate, render_rate
+from appliance.contract.ids import ClassName
 from tests.unit.config.files import SOUND, changed, problems_of
 
 UPLINK = "device: eth0"
@@ -72,3 +73,61 @@ def test_what_is_wrong_is_told(shaping: str, said: str) -> None:
 @pytest.mark.parametrize("text", ["2 Mbit/s", "512 kbit/s", "10 Gbit/s", "0.001 kbit/s"])
 def test_a_rate_is_written_as_it_would_be_read(text: str) -> None:
     assert render_rate(parse_rate(text)) == text
+
+
+RATES = "up: 20 Mbit/s, down: 20 Mbit/s"
+VOICE = "{class: voice, guarantee: 20 %}"
+
+
+def test_a_class_has_a_share_of_a_line() -> None:
+    found = read(f"{{{RATES}, classes: [{{class: voice, guarantee: 20 %, ceiling: 50 %}}]}}")
+    assert found is not None
+    assert found.shares == (ClassShare(ClassName("voice"), 0.2, 0.5),)
+    capped = read(f"{{{RATES}, classes: [{{class: voice, ceiling: 50 %}}]}}")
+    assert capped is not None
+    assert capped.shares == (ClassShare(ClassName("voice"), 0.01, 0.5),)
+
+
+def test_classes_that_are_there_by_default_may_have_one() -> None:
+    bare = SOUND[: SOUND.index("classes:")]
+    text = changed(
+        UPLINK,
+        f"{UPLINK}\n    shaping: {{{RATES}, classes: [{{class: bulk, ceiling: 9 %}}]}}",
+        bare,
+    )
+    (uplink, _) = parse_config(text, "box.yaml").uplinks
+    assert uplink.shaping is not None
+    assert [share.class_name for share in uplink.shaping.shares] == ["bulk"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (f"[{VOICE}, {VOICE}]", "/1/class: `voice` has a share (join the two)"),
+        (
+            "[{class: voce, guarantee: 9 %}]",
+            "/0/class: there is no class `voce` (did you mean `voice`?)",
+        ),
+        (
+            "[{class: default, guarantee: 9 %}]",
+            "/0/class: `default` has no share of its own (it gets what the others leave)",
+        ),
+        ("[{class: voice}]", "/0: neither `guarantee` nor `ceiling` (as in `guarantee: 40 %`)"),
+        (
+            "[{class: voice, guarantee: 50 %, ceiling: 40 %}]",
+            "/0/ceiling: 40 % is less than what is guaranteed (at least 50 %)",
+        ),
+        (
+            "[{class: voice, guarantee: 86 %}]",
+            ": 86 % of the rate are guaranteed (85 % at most: others need the rest)",
+        ),
+        (
+            "[{class: voice, guarantee: 0.5 %}]",
+            '/0/guarantee: "0.5 %" is out of range (from 1 % to 100 %)',
+        ),
+    ],
+)
+def test_shares_that_cannot_be_are_told(classes: str, said: str) -> None:
+    (problem,) = problems_of(shaped(f"{{{RATES}, classes: {classes}}}"))
+    found = f"{problem.pointer}: {problem.message} ({problem.hint})"
+    assert found == f"/uplinks/0/shaping/classes{said}"

@@ -14,6 +14,7 @@ from appliance.config.addressing import ROUTE_PROTOCOL
 from appliance.kernel.listing import nexthop
 from appliance.kernel.netlink import attributes
 from appliance.kernel.rtnetlink import encode
+from appliance.plan.hierarchy import nodes
 from appliance.plan.overlay import DUMMY4
 from appliance.plan.plan import (
     Add,
@@ -28,6 +29,7 @@ from appliance.plan.plan import (
     Route,
     Rule,
     Shaper,
+    Share,
     Sysctl,
 )
 
@@ -211,3 +213,23 @@ def test_the_rate_of_a_shaper_and_nothing_else_of_it_is_changed():
     options = message.get_attr("TCA_OPTIONS")
     assert [name for name, _ in options["attrs"]] == ["TCA_CAKE_BASE_RATE64"]
     assert options.get_attr("TCA_CAKE_BASE_RATE64") == 1_250_000_000
+
+
+def test_the_rates_of_classes_are_changed_one_message_each():
+    key = Key(Kind.SHAPER, ("bl-x",))
+    shares = (Share(1, 4_000_000, 8_000_000),)
+    before = Shaper(20_000_000, 78, is_ingress=False, shares=shares)
+    messages = [read(tcmsg, d) for d in encode(Change(key, before, before))]
+    assert [m["handle"] for m in messages] == [0xB1FFFF, 0xB10010, 0xB10001, 0xB1000F]
+    assert [m["parent"] for m in messages] == [0xB10000, 0xB1FFFF, 0xB1FFFF, 0xB1FFFF]
+    for message, node in zip(messages, nodes(before), strict=True):
+        assert message["header"]["type"] == 40  # RTM_NEWTCLASS
+        assert not message["header"]["flags"] & 0xF00
+        found = message.get_attr("TCA_OPTIONS").get_attr("TCA_HTB_PARMS")
+        assert found["rate"] == node.rate_bps // 8
+        assert found["ceil"] == node.ceiling_bps // 8
+        assert found["rate_overhead"] == found["ceil_overhead"] == 78
+        assert found["quantum"] == node.quantum
+        assert found["prio"] == node.priority
+        sent_ns = 3028 * 8e9 / node.rate_bps  # how long its burst takes
+        assert found["buffer"] * 64 == pytest.approx(sent_ns, abs=64)

@@ -86,6 +86,22 @@ def test_a_filter_that_somebody_changed_is_another(entry):
     assert one(entry) == Redirect("ip", STRANGE)
 
 
+CTINFO = {"kind": "ctinfo", "zone": 0, "cpmark": "0xf0000000"}
+
+
+def test_a_filter_that_marks_first_is_seen_and_no_other_marks():
+    assert one(filtered(actions=[CTINFO, MIRRED])) == Redirect("ip", "bl-up1", is_marked=True)
+    for wrong in (
+        [{**CTINFO, "cpmark": "0xffffffff"}, MIRRED],
+        [{**CTINFO, "zone": 7}, MIRRED],
+        [CTINFO, CTINFO, MIRRED],
+        [MIRRED, CTINFO],
+        [CTINFO, PASS],
+        [CTINFO],
+    ):
+        assert one(filtered(actions=wrong)) == Redirect("ip", STRANGE)
+
+
 def test_a_filter_beside_ours_makes_both_another():
     twice = [filtered(actions=[MIRRED]), filtered(actions=[PASS])]
     assert {item for _, item in each_filter("eth0", "egress", twice)} == {Redirect("ip", STRANGE)}

@@ -1,0 +1,115 @@
+"""A hierarchy of HTB classes as `tc` shows it: a shaper of ours, or something that somebody made.
+
+What is seen is compared with all that `plan/hierarchy.py` would make of the same rates, so that
+nothing that was added, removed or changed passes for ours.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from appliance.config.addressing import CLASS_MARK_MASK, QDISC_HANDLE, class_mark
+from appliance.plan.hierarchy import (
+    CONTROL,
+    MARKS_PRIORITY,
+    OTHERS,
+    ROOT,
+    TOS,
+    TOS_MASK,
+    leaf_handle,
+    nodes,
+)
+from appliance.plan.plan import Shaper, Share
+
+Row = Mapping[str, Any]
+NOT_OURS = Shaper(0, 0, is_ingress=False, shares=(Share(0, 0, 0),))  # has to go as a whole
+_MAJOR = f"{QDISC_HANDLE:x}:"
+
+
+def is_hierarchy(qdisc: Row) -> bool:
+    """Is this the root of one, with our handle?"""
+    return qdisc.get("kind") == "htb" and qdisc.get("handle") == _MAJOR
+
+
+def read_hierarchy(qdiscs: Sequence[Row], classes: Sequence[Row], filters: Sequence[Row]) -> Shaper:
+    """The shaper that all this of one device is; `NOT_OURS` when it is none of ours."""
+    seen = {str(each.get("handle")): each for each in classes}
+    root = seen.get(f"{_MAJOR}{ROOT:x}", {})
+    shares = tuple(
+        [
+            Share(index, _bps(each, "rate"), _bps(each, "ceil"))
+            for index in range(1, OTHERS)
+            if (each := seen.get(f"{_MAJOR}{index:x}")) is not None
+        ]
+    )
+    overhead = root.get("overhead", 0)
+    if not shares or type(overhead) is not int or not _bps(root, "rate"):
+        return NOT_OURS
+    shaper = Shaper(_bps(root, "rate"), overhead, is_ingress=False, shares=shares)
+    found = (
+        [tuple(_qdisc(each)) for each in qdiscs],
+        [tuple(_class(each)) for each in classes],
+        [tuple(_filter(each)) for each in filters if "options" in each],
+    )
+    expected = (_expected_qdiscs(shaper), _expected_classes(shaper), _expected_filters(shaper))
+    pairs = zip(found, expected, strict=True)
+    is_ours = all(sorted(map(repr, seen)) == sorted(map(repr, ours)) for seen, ours in pairs)
+    return shaper if is_ours else NOT_OURS
+
+
+def _bps(row: Row, key: str) -> int:
+    octets = row.get(key)
+    return 8 * octets if type(octets) is int else 0
+
+
+def _qdisc(row: Row) -> Iterator[object]:
+    options = _mapping(row.get("options"))
+    yield from (row.get("kind"), row.get("handle"), row.get("parent"))
+    yield from (str(options.get(key)) for key in ("default", "bandwidth", "diffserv", "nat"))
+
+
+def _expected_qdiscs(shaper: Shaper) -> Iterator[tuple[object, ...]]:
+    yield "htb", _MAJOR, None, f"{OTHERS:#x}", "None", "None", "None"
+    for node in nodes(shaper):
+        if node.leaf:
+            sorting, _, nat = node.leaf.partition(" ")
+            handle, parent = f"{leaf_handle(node.minor):x}:", f"{_MAJOR}{node.minor:x}"
+            yield "cake", handle, parent, "None", "unlimited", sorting, str(bool(nat))
+
+
+def _class(row: Row) -> Iterator[object]:
+    yield from (row.get(key) for key in ("class", "handle", "parent", "leaf", "prio", "quantum"))
+    yield from (_bps(row, "rate"), _bps(row, "ceil"), row.get("overhead", 0))
+
+
+def _expected_classes(shaper: Shaper) -> Iterator[tuple[object, ...]]:
+    for node in nodes(shaper):
+        shown: tuple[object, ...] = (None,) * 4  # of a class that has others below it
+        if node.leaf:
+            leaf, parent = f"{leaf_handle(node.minor):#x}", f"{_MAJOR}{node.parent:x}"
+            shown = parent, leaf, node.priority, node.quantum
+        rates = node.rate_bps, node.ceiling_bps
+        yield "htb", f"{_MAJOR}{node.minor:x}", *shown, *rates, shaper.overhead
+
+
+def _filter(row: Row) -> Iterator[object]:
+    options = _mapping(row.get("options"))
+    yield from (row.get("protocol"), row.get("pref"), row.get("kind"), options.get("classid"))
+    keys, mark = _mapping(options.get("keys")), _mapping(options.get("fw"))
+    yield tuple(sorted(keys.items(), key=str)) or tuple(sorted(mark.items(), key=str))
+
+
+def _expected_filters(shaper: Shaper) -> Iterator[tuple[object, ...]]:
+    control = f"{_MAJOR}{CONTROL:x}"
+    for priority, (protocol, name) in enumerate((("ip", "ipv4"), ("ipv6", "ipv6")), 1):
+        keys = {"eth_type": name, "ip_tos": TOS, "ip_tos_mask": f"{TOS_MASK:x}"}
+        shown = tuple(sorted(keys.items(), key=str))
+        yield protocol, priority, "flower", control, shown
+    for share in shaper.shares:
+        mark = {"mark": f"{class_mark(share.class_index):#x}", "mask": f"{CLASS_MARK_MASK:#x}"}
+        shown = tuple(sorted(mark.items(), key=str))
+        classid = f"{_MAJOR}{share.class_index:x}"
+        yield "all", MARKS_PRIORITY, "fw", classid, shown
+
+
+def _mapping(value: object) -> Row:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,121 @@
+"""A shaper whose classes have shares of the rate: an HTB class for each, and CAKE below it.
+
+    b1:ffff  the line's rate
+      b1:10    probes and tunnels (CS6, CS7), before all others as far as its guarantee goes
+      b1:1..e  classes with a share, by the index that their mark has
+      b1:f     everything else
+
+HTB (tc-htb(8)) gives each class what it is guaranteed and then lends what is left, in proportion
+to the quanta. CAKE without a rate keeps hosts and flows of a class apart, and drops for it.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from appliance.config.addressing import CLASS_MARK_MASK, QDISC_HANDLE, class_mark
+from appliance.plan.plan import Shaper
+
+ROOT, CONTROL, OTHERS = 0xFFFF, 0x10, 0xF  # minor numbers
+CONTROL_SHARE = 0.1
+LEAST_BPS = 8_000  # HTB knows no rate of nothing
+TOS, TOS_MASK = 0xC0, 0xC0  # CS6 and CS7, and what is between
+_PACKET = 1514
+_QUANTUM = 30_000  # octets of a class that has all of the line
+_MOST_QUANTUM = 60_000
+BURST_S = 0.001
+MARKS_PRIORITY = 3
+
+
+class Node(NamedTuple):
+    """One HTB class. Rates are multiples of 8 bit/s, because the kernel counts octets."""
+
+    minor: int
+    parent: int  # its minor number; 0: the qdisc itself
+    priority: int
+    rate_bps: int
+    ceiling_bps: int
+    quantum: int
+    leaf: str  # what CAKE is told; "" for a class that has others below it
+
+
+def nodes(shaper: Shaper) -> tuple[Node, ...]:
+    """All classes of a shaper with shares, the root first."""
+    whole = shaper.rate_bps
+    control = _rate(whole * CONTROL_SHARE)
+    others = _rate(whole - control - sum(share.guarantee_bps for share in shaper.shares))
+    sorting = "diffserv4 nat"
+    return (
+        Node(ROOT, 0, 0, whole, whole, _PACKET, ""),
+        Node(CONTROL, ROOT, 0, control, whole, _quantum(control, whole), "besteffort"),
+        *(
+            Node(
+                share.class_index,
+                ROOT,
+                1,
+                _rate(share.guarantee_bps),
+                max(_rate(share.guarantee_bps), _rate(share.ceiling_bps)),
+                _quantum(share.guarantee_bps, whole),
+                sorting,
+            )
+            for share in shaper.shares
+        ),
+        Node(OTHERS, ROOT, 1, others, whole, _quantum(others, whole), sorting),
+    )
+
+
+def _rate(bps: float) -> int:
+    return max(LEAST_BPS, round(bps) // 8 * 8)
+
+
+def _quantum(rate_bps: int, whole_bps: int) -> int:
+    """In proportion to the rate, a packet at least."""
+    return min(_MOST_QUANTUM, max(_PACKET, round(_QUANTUM * rate_bps / whole_bps)))
+
+
+def burst(rate_bps: int) -> int:
+    """Octets that may leave at once: two packets, or what a millisecond brings."""
+    return max(2 * _PACKET, round(rate_bps / 8 * BURST_S))
+
+
+def render_hierarchy(device: str, shaper: Shaper) -> Iterator[str]:
+    """The commands that make it on a device that has no qdisc of that handle."""
+    major = f"{QDISC_HANDLE:x}"
+    yield f"tc qdisc replace dev {device} root handle {major}: htb default {OTHERS:x}"
+    for node in nodes(shaper):
+        yield _class("add", device, node, shaper.overhead)
+        if node.leaf:
+            handle = leaf_handle(node.minor)
+            parent = f"parent {major}:{node.minor:x} handle {handle:x}:"
+            yield f"tc qdisc add dev {device} {parent} cake unlimited {node.leaf}"
+    for priority, protocol in enumerate(("ip", "ipv6"), 1):
+        to = f"flower ip_tos {TOS:#x}/{TOS_MASK:#x} classid {major}:{CONTROL:x}"
+        yield (
+            f"tc filter add dev {device} parent {major}: protocol {protocol} pref {priority} {to}"
+        )
+    for share in shaper.shares:
+        mark = f"{class_mark(share.class_index):#x}/{CLASS_MARK_MASK:#x}"
+        yield (
+            f"tc filter add dev {device} parent {major}: protocol all pref {MARKS_PRIORITY} "
+            f"handle {mark} fw classid {major}:{share.class_index:x}"
+        )
+
+
+def render_rates(device: str, shaper: Shaper) -> Iterator[str]:
+    """The commands that change the rates of all its classes, and nothing else."""
+    for node in nodes(shaper):
+        yield _class("change", device, node, shaper.overhead)
+
+
+def _class(verb: str, device: str, node: Node, overhead: int) -> str:
+    parent = f"{QDISC_HANDLE:x}:{node.parent:x}" if node.parent else f"{QDISC_HANDLE:x}:"
+    return (
+        f"tc class {verb} dev {device} parent {parent} classid {QDISC_HANDLE:x}:{node.minor:x} "
+        f"htb prio {node.priority} rate {node.rate_bps}bit ceil {node.ceiling_bps}bit "
+        f"burst {burst(node.rate_bps)} cburst {burst(node.ceiling_bps)} overhead {overhead} "
+        f"quantum {node.quantum}"
+    )
+
+
+def leaf_handle(minor: int) -> int:
+    """Major number of the qdisc below a class."""
+    return QDISC_HANDLE << 8 | minor
