@@ -47,6 +47,8 @@ ORDER = (
     "flapping",
     "sigkill",
     "footprint",
+    "autorate",
+    "shares",
     "shaping",
     "goodput",
     "sessions",

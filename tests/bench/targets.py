@@ -169,6 +169,32 @@ TARGETS = (
         "flows",
     ),
     Target(
+        "autorate_ef_added_p95_ms",
+        "autorate",
+        "EF round trip on a line that steps 40, 8, 40 Mbit/s under 4 greedy TCP flows, from 3 s "
+        "after each step, over that of the idle line: 95th percentile, the worse direction",
+        "<=",
+        15,
+        "ms",
+    ),
+    Target(
+        "autorate_used_ratio",
+        "autorate",
+        "IP packets that come through meanwhile, over what the line carries, the worst phase",
+        ">=",
+        0.75,
+        "ratio",
+    ),
+    Target(
+        "class_share_error_ratio",
+        "shares",
+        "classes with guarantees, all wanting more than the line carries: how far the worst is "
+        "from its share",
+        "<=",
+        0.1,
+        "ratio",
+    ),
+    Target(
         "supervisor_cpu_ratio",
         "footprint",
         "share of the 1-GIPS core that a supervisor with 8 paths at 20 ms takes",
