@@ -6,7 +6,7 @@
 // but for the hop limit, which is one less in the copy, and for what a line may have done to ECN.
 // Packets that are alike and have the same hop limit were sent on purpose: each gets through, over
 // whatever planes they come. Of each that came first, one of the other hop limit is awaited, and
-// dropped when it comes (docs/adr/0015-voice-twice.md).
+// dropped when it comes (docs/adr/0016-voice-twice.md).
 //
 // Built by `make bpf`, loaded by kernel/duplicate.py. Runs before the shaper of received packets.
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Sends a second copy of packets of one class into another plane, from the egress of the one that
-// carries the class (docs/adr/0015-voice-twice.md).
+// carries the class (docs/adr/0016-voice-twice.md).
 //
 // The two are told apart at the far end by their hop limit: that of the copy is one less, as if it
 // had come by one router more. A packet that has no hop to spare is not copied. Neither is what

@@ -1,4 +1,4 @@
-"""Filters that send packets twice and let them in once (docs/adr/0015-voice-twice.md).
+"""Filters that send packets twice and let them in once (docs/adr/0016-voice-twice.md).
 
 On the egress of the plane that carries a class, a copy goes into the plane of its second path. The
 sites of a class that a plane carries mostly have the same second plane: one filter says it for all
