@@ -13,7 +13,7 @@ from appliance.config.addressing import listen_ports
 from appliance.config.catalogue import known
 from appliance.config.errors import Finding, Path, pointer_of
 from appliance.config.fields import MAX_SLOT
-from appliance.config.intent import WITH_PORTS, DefaultClass, Mode, Network, Protocol
+from appliance.config.intent import WITH_PORTS, DefaultClass, Internet, Mode, Network, Protocol
 from appliance.config.networks import check_networks
 from appliance.config.rules import rules_of
 from appliance.config.scalars import did_you_mean, render_duration
@@ -36,6 +36,7 @@ def check(parts: Parts, own_public_key: str | None = None) -> Iterator[Finding]:
     yield from _applications(parts)
     yield from _classes(parts)
     yield from _policies(parts)
+    yield from _gateways(parts)
     yield from _probing(parts)
     yield from check_shaping(parts)
     yield from check_networks(parts)
@@ -265,6 +266,24 @@ def _policies(parts: Parts) -> Iterator[Finding]:
         if not policy.metered and used and all(metered[label] for label in used):
             message = "no uplink may carry the class: all are metered"
             yield Finding((*path, "metered"), message, "add a label to the tiers, or leave it out")
+
+
+def _gateways(parts: Parts) -> Iterator[Finding]:
+    names = [peer.name for peer in parts.peers.values()]
+    places: list[tuple[Path, str]] = [
+        (("gateways", place), name) for place, name in enumerate(parts.gateways)
+    ]
+    yield from _unique("a gateway stands in the list once", places)
+    if parts.is_whole("peers"):
+        for at, name in places:
+            if name not in names:
+                hint = did_you_mean(name, names) or "name a peer"
+                yield Finding(at, f"there is no peer `{name}`", hint)
+    if not parts.gateways and parts.is_whole("gateways"):
+        for index, policy in parts.policies.items():
+            if policy.internet is Internet.GATEWAY:
+                path: Path = ("policies", index, "internet")
+                yield Finding(path, "there is no gateway", "name peers under `gateways`")
 
 
 def _probing(parts: Parts) -> Iterator[Finding]:

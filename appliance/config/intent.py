@@ -135,6 +135,7 @@ class Peer:
     uplinks: tuple[PeerUplink, ...]
     prefixes: tuple[Network, ...]  # what lies behind the site
     preshared_key_file: str | None = None
+    internet: bool = False  # may its hosts leave for the internet here?
 
 
 class Protocol(StrEnum):
@@ -226,6 +227,7 @@ class Internet(StrEnum):
     """How a class gets to the internet."""
 
     LOCAL = "local"  # out of an uplink of this box
+    GATEWAY = "gateway"  # through another site
     NONE = "none"  # not at all: its packets are discarded
 
 
@@ -270,6 +272,7 @@ class Intent:
     probing: Probing = Probing()
     listen_port_base: int = 51820
     private_key_file: str = "wireguard.key"
+    gateways: tuple[SiteName, ...] = ()  # through which classes get to the internet, best first
 
     def uplink(self, slot: Slot) -> Uplink | None:
         return next((u for u in self.uplinks if u.slot == slot), None)

@@ -128,6 +128,7 @@ def compile_intent(config: schema.Config) -> Intent:
         probing=_probing(config.probing),
         listen_port_base=config.wireguard.listen_port_base,
         private_key_file=config.wireguard.private_key_file,
+        gateways=tuple(SiteName(name) for name in config.gateways),
     )
 
 
@@ -185,6 +186,7 @@ def _peer(peer: schema.Peer) -> intent.Peer:
         ),
         prefixes=tuple(peer.prefixes),
         preshared_key_file=peer.preshared_key_file,
+        internet=peer.internet,
     )
 
 

@@ -266,6 +266,12 @@ class Peer(Section):
         description="The networks behind the site.",
         examples=[["192.168.3.0/24", "2001:db8:30::/64"]],
     )
+    internet: bool = Field(
+        default=False,
+        description="`true`: hosts of that site may leave for the internet through this box, which "
+        "is a gateway for it.",
+        examples=[True],
+    )
     preshared_key_file: SecretFile | None = Field(
         default=None,
         description="File beside this one with a key shared with this site alone, as `wg genpsk` "
@@ -453,8 +459,8 @@ class Policy(Section):
     internet: InternetName = Field(
         default=Internet.LOCAL,
         description=(
-            "How the class gets to the internet: `local`, out of the uplinks that its tiers name, "
-            "or `none`, not at all."
+            "How the class gets to the internet: `local`, out of the uplinks that its tiers name; "
+            "`gateway`, through the first of `gateways` that is reached; `none`, not at all."
         ),
         examples=["none"],
     )
@@ -525,6 +531,12 @@ class Config(Section):
     )
     lans: list[Lan] = Field(default=[], description="Local networks.")
     peers: list[Peer] = Field(default=[], description="The other sites.")
+    gateways: list[Name] = Field(
+        default=[],
+        description="Peers through which classes with `internet: gateway` get to the internet, in "
+        "the order of preference. There, this site must have `internet: true`.",
+        examples=[["hq", "dc"]],
+    )
     applications: list[Application] = Field(
         default=[],
         description="Applications beside those of the catalogue, or instead of them.",

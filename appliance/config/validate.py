@@ -34,6 +34,7 @@ class Parts:
     policies: Mapping[int, schema.Policy]
     probing: schema.Probing | None
     wireguard: schema.Wireguard | None
+    gateways: tuple[str, ...] = ()
     names_classes: bool = True  # False: the file has no key `classes`
     damaged: frozenset[Path] = frozenset()  # every path at or below which something is wrong
 
@@ -76,6 +77,7 @@ def _all_parts(config: schema.Config, damaged: frozenset[Path]) -> Parts:
         dict(enumerate(config.policies)),
         config.probing,
         config.wireguard,
+        tuple(config.gateways),
         config.classes is not None,
         damaged,
     )
@@ -99,9 +101,14 @@ def _sound_parts(tree: dict[str, Value], damaged: frozenset[Path]) -> Parts:
         items("policies", schema.Policy),
         _salvage(schema.Probing, tree.get("probing", {})),
         _salvage(schema.Wireguard, tree.get("wireguard", {})),
+        _names(tree.get("gateways")),
         "classes" in tree,
         damaged,
     )
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    return tuple(n for n in value if isinstance(n, str)) if isinstance(value, list) else ()
 
 
 def _salvage(model: type[_Model], value: Value) -> _Model | None:

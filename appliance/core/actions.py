@@ -48,6 +48,15 @@ class DetourPlanes:
 
 
 @dataclass(frozen=True, slots=True)
+class UseGateway:
+    """Take what comes from the internet from another site than before. None: from nobody."""
+
+    before: SiteName | None
+    after: SiteName | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndFlows:
     """Forget the flows of some classes that left for the internet by this uplink.
 
@@ -101,6 +110,7 @@ Action = (
     MoveClass
     | DetourPlanes
     | EndFlows
+    | UseGateway
     | VerifyPath
     | SetProbeInterval
     | RaiseWarning

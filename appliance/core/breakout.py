@@ -11,8 +11,8 @@ import math
 from dataclasses import replace
 
 from appliance.config.intent import Internet
-from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, Plane, Slot, exit_plane
-from appliance.core import reasons
+from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, Plane, SiteName, Slot, exit_plane
+from appliance.core import gateways, reasons
 from appliance.core.actions import Cause, EndFlows, MoveClass, Severity
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.estimate import observe
@@ -92,6 +92,11 @@ def adopted(draft: Draft, class_name: ClassName, assignment: Assignment) -> None
     )
 
 
+def gateway_adopted(draft: Draft, gateway: SiteName | None) -> None:
+    """What a starting supervisor found in the tunnels."""
+    draft.internet = replace(draft.internet, gateway=gateway)
+
+
 def reload(draft: Draft, was: Layout) -> None:
     """Another intent. Flows do not stay on an uplink that their class may not use any more."""
     internet, layout = draft.internet, draft.layout
@@ -107,7 +112,7 @@ def reload(draft: Draft, was: Layout) -> None:
         {name: held for name, held in internet.site.classes.items() if name in names},
         review_at=draft.now,
     )
-    draft.internet = replace(internet, site=site, seen=None)
+    draft.internet = replace(internet, site=site, seen=None, far=None)
     permitted = {plan.name: _candidates(plan) for plan in layout.internet.classes}
     for plan in was.internet.classes:
         for plane in sorted(_candidates(plan) - permitted.get(plan.name, _candidates(plan))):
@@ -133,13 +138,20 @@ def follow(draft: Draft) -> None:
     """Decide anew, if something happened that ways out depend on. Called after each event."""
     internet = draft.internet
     is_due = draft.now >= internet.site.review_at
-    if not draft.is_settled or not (
-        draft.is_exit_stale or is_due or draft.uplinks is not internet.seen
-    ):
+    gateway, since = gateways.chosen(draft, internet)
+    is_far_stale = (
+        gateway != internet.gateway or gateways.classes_of(draft, internet) is not internet.far
+    )
+    has_news = draft.is_exit_stale or is_due or draft.uplinks is not internet.seen
+    if not draft.is_settled or not (has_news or is_far_stale):
         return
     site = SiteDraft(INTERNET, draft.layout.internet, internet.site)
     has_changed = _follow_uplinks(draft, site)
     ended = internet.ended
+    gateways.use(draft, internet.gateway, gateway)
+    if is_far_stale:
+        for plan in filter(gateways.is_through, site.shape.classes):
+            gateways.follow_gateway(draft, site, plan, internet.gateway, gateway)
     if has_changed or is_due:
         site.review_at = math.inf
         usable = frozenset(
@@ -151,11 +163,21 @@ def follow(draft: Draft) -> None:
         for plan in site.shape.classes:
             if plan.policy.internet is Internet.NONE:
                 _close(draft, site, plan)
+            elif gateways.is_through(plan):
+                gateways.follow_gateway(draft, site, plan, internet.gateway, gateway)
             elif is_reached or plan.name in site.classes:  # nobody is told of what never was
                 decide_class(draft, site, plan, stand_all(plan, site.paths, usable))
         ended = _end_flows(draft, site, ended)
         _warn(draft, site)
-    draft.internet = replace(internet, site=site.freeze(), ended=ended, seen=draft.uplinks)
+    draft.internet = replace(
+        internet,
+        site=site.freeze(),
+        ended=ended,
+        seen=draft.uplinks,
+        gateway=gateway,
+        gateway_since=since,
+    )
+    draft.internet = replace(draft.internet, far=gateways.classes_of(draft, draft.internet))
     draft.is_exit_stale = False
 
 
@@ -203,9 +225,8 @@ def _silent_at(draft: Draft, slot: Slot) -> float | None:
     if any(path.liveness is not Liveness.DOWN for path in own):
         return None
     # One that misses answers as well may be about to fall: then the far end is gone, no uplink.
-    if not any(
-        path.liveness is Liveness.UP and draft.is_usable(path.plane.local) for path in paths
-    ):
+    answering = [path.plane.local for path in paths if path.liveness is Liveness.UP]
+    if not any(draft.is_usable(local) for local in answering):
         return None
     return max([path.since for path in own])
 

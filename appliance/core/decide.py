@@ -128,6 +128,8 @@ def _adopted(draft: Draft, event: SteeringAdopted) -> None:
             if path is not None and assignment.mtu is not None:
                 size = min(assignment.mtu, path.mtu or assignment.mtu)
                 site.paths[path.plane] = path._replace(mtu=size)
+    if event.gateway in draft.intent.gateways:
+        breakout.gateway_adopted(draft, event.gateway)
     slots = draft.uplinks.keys()
     draft.detours = {p: o for p, o in event.detours if p != o and {p.local, o.local} <= slots}
 

@@ -90,6 +90,11 @@ class Draft:
         draft = self._open.get(name)
         return self.sites[name].paths if draft is None else draft.paths
 
+    def classes(self, name: SiteName) -> Mapping[ClassName, ClassState]:
+        """What carries classes to a site, for reading."""
+        draft = self._open.get(name)
+        return self.sites[name].classes if draft is None else draft.classes
+
     @property
     def uplinks(self) -> Mapping[Slot, UplinkState]:
         return self._uplinks

@@ -30,6 +30,7 @@ class SteeringAdopted:
 
     assignments: tuple[tuple[ClassName, SiteName, Assignment], ...] = ()
     detours: tuple[tuple[Plane, Plane], ...] = ()
+    gateway: SiteName | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,8 @@ def policy(plan: Policy) -> str:
         parts.append("never metered")
     if plan.internet is Internet.NONE:
         parts.append("no internet")
+    elif plan.internet is Internet.GATEWAY:
+        parts.append("internet through a gateway")
     return "; ".join(parts)
 
 

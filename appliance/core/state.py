@@ -125,6 +125,9 @@ class InternetState:
     delays: Mapping[Slot, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     ended: frozenset[tuple[ClassName, Slot]] = frozenset()  # flows on uplinks that are dead still
     seen: Mapping[Slot, UplinkState] | None = None  # the uplinks when it was last looked at
+    gateway: SiteName | None = None  # the site through which some classes go
+    gateway_since: float = -math.inf
+    far: Mapping[ClassName, ClassState] | None = None  # what carried classes there, then
 
 
 class Warned(NamedTuple):
@@ -179,4 +182,5 @@ def steering(state: State) -> Steering:
             for name, held in entry.classes.items()
         },
         dict(state.detours),
+        state.internet.gateway,
     )

@@ -54,3 +54,4 @@ class Steering:
         default_factory=lambda: MappingProxyType({})
     )
     detours: Mapping[Plane, Plane] = field(default_factory=lambda: MappingProxyType({}))
+    gateway: SiteName | None = None  # through which classes get to the internet

@@ -2,7 +2,7 @@
 sentence that decided. It reads the state and decides nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from appliance.config.intent import Internet
@@ -69,6 +69,12 @@ def explain(state: State, class_name: ClassName, site: SiteName) -> Explanation:
     if plan is None:
         raise KeyError(class_name)
     held = entry.classes.get(class_name)
+    gateway = state.internet.gateway
+    if site == INTERNET and plan.policy.internet is Internet.GATEWAY and gateway is not None:
+        # Out through another site: the paths there are what there is to choose from.
+        through = explain(state, class_name, gateway)
+        reason = held.reason if held else through.reason
+        return replace(through, site=site, reason=reason)
     standings = _standings(state, entry, plan)
     permitted = [_view(state, site, plan, held, s) for s in sorted(standings, key=lambda s: s.rank)]
     known = {view.path.plane for view in permitted}
@@ -170,6 +176,8 @@ def _not_permitted(
     remark = "metered, and the policy never uses that" if is_metered else "in no tier of the policy"
     if site == INTERNET and plan.policy.internet is Internet.NONE:
         remark = "the policy has no internet"
+    elif site == INTERNET and plan.policy.internet is Internet.GATEWAY:
+        remark = "the policy wants a gateway"
     return CandidateView(
         PathId(site, plane),
         shape.names[plane],

@@ -18,7 +18,16 @@ from appliance.contract.ids import INTERNET, ClassName, PathId, Plane, SiteName,
 from appliance.core.steering import DEVICE_MTU, Assignment, Carrier, Steering
 from appliance.plan.breakout import DEFAULT_ROUTE
 from appliance.plan.duplicate import second_of, second_paths
-from appliance.plan.plan import Key, Kind, Nexthop, NexthopGroup, Observed, Route
+from appliance.plan.overlay import EVERYWHERE
+from appliance.plan.plan import (
+    Key,
+    Kind,
+    Nexthop,
+    NexthopGroup,
+    Observed,
+    Route,
+    WireguardPeer,
+)
 from appliance.plan.steer import FAMILIES, METRIC
 
 
@@ -30,6 +39,7 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
     """
     hops = {plane_nexthop(p, family): p for p in planes(intent) for family in FAMILIES}
     seconds = second_paths(intent, observed)
+    gateway = _gateway(intent, observed)
     assignments: dict[tuple[ClassName, SiteName], Assignment] = {}
     for each in intent.classes:
         for peer in intent.peers:
@@ -43,12 +53,32 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
                         second_of(seconds, carriers, each.name, peer),
                     )
                     break
-        if (outside := _internet(intent, each, observed)) is not None:
+        if (outside := _internet(intent, each, observed, hops, gateway)) is not None:
             assignments[each.name, INTERNET] = outside
-    return Steering(MappingProxyType(assignments), MappingProxyType(_detours(intent, observed)))
+    detours = MappingProxyType(_detours(intent, observed))
+    return Steering(MappingProxyType(assignments), detours, gateway)
 
 
-def _internet(intent: Intent, each: TrafficClass, observed: Observed) -> Assignment | None:
+def _gateway(intent: Intent, observed: Observed) -> SiteName | None:
+    """The site that everything else comes from, as the tunnels have it."""
+    for name in intent.gateways:
+        peer = intent.peer(name)
+        if peer is None:
+            continue
+        for plane in planes(intent):
+            seen = observed.get(Key(Kind.PEER, (plane_device(plane), peer.public_key)))
+            if isinstance(seen, WireguardPeer) and seen.allowed_ips >= EVERYWHERE:
+                return name
+    return None
+
+
+def _internet(
+    intent: Intent,
+    each: TrafficClass,
+    observed: Observed,
+    planes_of: Mapping[int, Plane],
+    gateway: SiteName | None,
+) -> Assignment | None:
     """What carries a class to the internet; None without a route there.
 
     The first address family with a carrier speaks for both.
@@ -63,6 +93,9 @@ def _internet(intent: Intent, each: TrafficClass, observed: Observed) -> Assignm
         route = observed.get(Key(Kind.ROUTE, (internet_table(each.index), default, METRIC)))
         if isinstance(route, Route):
             found = Assignment(_carriers(INTERNET, route, observed, hops))
+            if not found.carriers and gateway is not None:
+                size = None if route.mtu == DEVICE_MTU else route.mtu
+                found = Assignment(_carriers(gateway, route, observed, planes_of), size)
             if found.carriers:
                 break
     return found

@@ -37,12 +37,15 @@ def render_classes(intent: Intent) -> Iterator[str]:
     """Lines of the chains that classify, to stand inside the table; `classify` is the first."""
     yield "chain classify {"
     yield "  type filter hook prerouting priority mangle; policy accept;"
-    yield "  iifname != @inside return"
-    pins = ", ".join(f"{uplink_mark(u.slot):#010x} : jump pinned_{u.slot}" for u in intent.uplinks)
-    yield f"  ct mark and {UPLINK_MARK_MASK:#010x} vmap {{ {pins} }}"
     known = ", ".join(
         f"{class_mark(c.index):#010x} : goto restore_{c.index}" for c in intent.classes
     )
+    if any(peer.internet for peer in intent.peers):
+        # What comes back from the internet for another site goes there by the class of its flow.
+        yield f"  iifname @uplinks ct mark and {CLASS_MARK_MASK:#010x} vmap {{ {known} }}"
+    yield "  iifname != @inside return"
+    pins = ", ".join(f"{uplink_mark(u.slot):#010x} : jump pinned_{u.slot}" for u in intent.uplinks)
+    yield f"  ct mark and {UPLINK_MARK_MASK:#010x} vmap {{ {pins} }}"
     yield f"  ct mark and {CLASS_MARK_MASK:#010x} vmap {{ {known} }}"
     device_of = {lan.name: lan.device for lan in intent.lans}
     for each, match in rules(intent):
@@ -84,7 +87,8 @@ def pin(uplink: Uplink) -> str:
 def render_borders(intent: Intent) -> Iterator[str]:
     """Lines of the chains that let a class leave by the uplinks of its policy and by no other.
 
-    Routes lead nowhere else. This holds whoever changes them, and for flows that are under way.
+    Routes lead nowhere else. This holds whoever changes them, and for flows that are under way. A
+    flow that went to a site before has no address of the uplink's, and gets none: it ends.
     """
     for each, policy in zip(intent.classes, intent.policies, strict=True):
         yield f"chain leave_{each.index} {{"
@@ -98,6 +102,9 @@ def render_borders(intent: Intent) -> Iterator[str]:
         f"{class_mark(c.index):#010x} : goto leave_{c.index}" for c in intent.classes
     )
     yield "chain leave {"
+    strange = f"ct state established ct mark and {UPLINK_MARK_MASK:#010x} == 0"
+    yield f"  {strange} meta l4proto tcp reject with tcp reset"
+    yield f"  {strange} drop"
     yield f"  meta mark and {CLASS_MARK_MASK:#010x} vmap {{ {chains} }}"
     yield "  drop"
     yield "}"

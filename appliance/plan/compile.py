@@ -53,7 +53,9 @@ def compile_plan(
     steerer = _steerer if is_kept else _steerer.__wrapped__
     attachment_of = attachments(intent, facts)
     attached = tuple(attachment_of.items())
-    plan: dict[Key, Item] = dict(overlay(this, attached, public_key, tuple(preshared.items())))
+    plan: dict[Key, Item] = dict(
+        overlay(this, attached, public_key, tuple(preshared.items()), steering.gateway)
+    )
     plan.update(intended(this, frozenset(absent)))
     plan.update(underlay_items(intent, facts, absent))
     plan.update(shaping_items(intent, facts, attachment_of, rates))
@@ -84,8 +86,9 @@ def _overlay(
     attached: tuple[tuple[Slot, Attachment], ...],
     public_key: str,
     preshared: tuple[tuple[SiteName, str], ...],
+    gateway: SiteName | None,
 ) -> Mapping[Key, Item]:
-    return overlay_items(this.intent, dict(attached), public_key, dict(preshared))
+    return overlay_items(this.intent, dict(attached), public_key, dict(preshared), gateway)
 
 
 @lru_cache(maxsize=2)

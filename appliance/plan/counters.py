@@ -37,9 +37,12 @@ def render_counters(intent: Intent) -> Filter:
     """`netdev branchline`. Its text changes with sites, prefixes and uplinks only."""
     lines = [f"table netdev {NFT_TABLE} {{"]
     prefixes = {peer.site_id: site_prefixes(peer) for peer in intent.peers}
-    conditions = {("tx", family): _from_lans(intent, family) for family in FAMILIES}
+    conditions = {("tx", family): _of_lans(intent, family, "saddr") for family in FAMILIES}
     conditions["rx", 6] = f"ip6 daddr != {management_address(intent.overlay, intent.site_id)} "
     conditions["rx", 4] = ""
+    if any(peer.internet for peer in intent.peers):  # what goes on to the internet does not count
+        for family in FAMILIES:
+            conditions["rx", family] = _of_lans(intent, family, "daddr")
     for plane in planes(intent):
         peers = [p for p in intent.peers if any(u.slot == plane.remote for u in p.uplinks)]
         lines += (f"  {line}" for line in _plane(plane, peers, prefixes, conditions))
@@ -47,10 +50,10 @@ def render_counters(intent: Intent) -> Filter:
     return digested("\n".join(lines) + "\n")
 
 
-def _from_lans(intent: Intent, family: int) -> str | None:
-    """Is the source one of ours? None when we have no LAN of the family."""
+def _of_lans(intent: Intent, family: int, side: str) -> str | None:
+    """Is one end one of ours? None when we have no LAN of the family."""
     networks = {str(a.network) for lan in intent.lans for a in lan.addresses if a.version == family}
-    return f"{_WORDS[family]} saddr {{ {', '.join(sorted(networks))} }} " if networks else None
+    return f"{_WORDS[family]} {side} {{ {', '.join(sorted(networks))} }} " if networks else None
 
 
 def _plane(

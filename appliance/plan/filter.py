@@ -73,12 +73,14 @@ def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
     yield from _forward(intent, bool(tunnels))
     yield "chain postrouting {"
     yield "  type nat hook postrouting priority srcnat; policy accept;"
+    # Of other sites only those come as far as this whom `forward` has let through.
+    sources = "inside" if any(peer.internet for peer in intent.peers) else "lans"
     # Of a flow's packets only the first comes by here.
     for uplink in intent.uplinks:
-        yield f"  iifname @lans oifname {_quoted(uplink.device)} {pin(uplink)}"
-    for sources, ports in _translations(intent.listen_port_base):
-        yield f"  iifname @lans oifname @uplinks udp sport {sources} masquerade to :{ports}"
-    yield "  iifname @lans oifname @uplinks masquerade"
+        yield f"  iifname @{sources} oifname {_quoted(uplink.device)} {pin(uplink)}"
+    for own, ports in _translations(intent.listen_port_base):
+        yield f"  iifname @{sources} oifname @uplinks udp sport {own} masquerade to :{ports}"
+    yield f"  iifname @{sources} oifname @uplinks masquerade"
     yield "}"
 
 
@@ -165,7 +167,18 @@ def _forward(intent: Intent, has_planes: bool) -> Iterator[str]:
         yield f"  ct state established {spared} flow add @fast"
     yield "  ct state vmap { established : accept, related : accept, invalid : drop }"
     yield "  iifname @lans accept"
+    if intent.gateways:
+        # From a gateway's tunnels anything may come as an answer, but nothing else.
+        sites = [prefix for peer in intent.peers for prefix in peer.prefixes]
+        for version, word in ((4, "ip"), (6, "ip6")):
+            known = ", ".join(str(prefix) for prefix in sites if prefix.version == version)
+            strange = f"{word} saddr != {{ {known} }}" if known else f"meta nfproto ipv{version}"
+            yield f"  iifname @planes {strange} drop"
     yield "  iifname @planes oifname @inside accept"
+    guests = [prefix for peer in intent.peers if peer.internet for prefix in peer.prefixes]
+    for version, word in ((4, "ip"), (6, "ip6")):
+        if served := ", ".join(str(prefix) for prefix in guests if prefix.version == version):
+            yield f"  iifname @planes oifname @uplinks {word} saddr {{ {served} }} accept"
     yield "}"
 
 

@@ -37,6 +37,8 @@ from appliance.plan.steer import METRIC
 
 MANAGEMENT_DEVICE = f"{DEVICE_PREFIX}mgmt"
 MANAGEMENT_MTU = 1500
+# Of the peers of a device only one may have these: to all others goes what they are nearer to.
+EVERYWHERE: frozenset[Network] = frozenset({ip_network("0.0.0.0/0"), ip_network("::/0")})
 # The dummy address of RFC 7600 section 4.3. Loose source validation takes a packet that would be
 # answered on another plane only if the device has some IPv4 address; without one it is as good as
 # strict, and of a class that has moved at one end only, every packet would be dropped.
@@ -64,13 +66,16 @@ def overlay_items(
     attachments: Mapping[Slot, Attachment],
     public_key: str,
     preshared: Mapping[SiteName, str],
+    gateway: SiteName | None = None,
 ) -> dict[Key, Item]:
-    """Everything of a plan that makes the planes."""
+    """Everything of a plan that makes the planes. The internet comes from the `gateway`."""
     found: dict[Key, Item] = {}
     own = management_address(intent.overlay, intent.site_id)
     found[Key(Kind.DEVICE, (MANAGEMENT_DEVICE,))] = Device("dummy", MANAGEMENT_MTU)
     found.update([address(MANAGEMENT_DEVICE, IPv6Interface((own, 128)))])
     allowed = {p.name: _behind(intent.overlay, p) for p in intent.peers}
+    if gateway is not None and gateway in allowed:
+        allowed[gateway] |= EVERYWHERE
     for plane in planes(intent):
         found.update(_device(intent, plane, public_key))
         far = partial(_peer, intent, plane, attachments.get(plane.local, NOT_ATTACHED))

@@ -157,17 +157,27 @@ class Steerer:
         traffic_class = self._classes.get(class_name)
         if assignment is None or traffic_class is None:
             return {}
-        wanted = {c.path.plane: min(WEIGHT_LIMIT, c.weight) for c in assignment.carriers}
+        is_out = {c.path.plane: c.path.site == INTERNET for c in assignment.carriers}
+        wanted = {
+            c.path.plane: min(WEIGHT_LIMIT, c.weight)
+            for c in assignment.carriers
+            if is_out[c.path.plane] or c.path.plane in self._planes
+        }
+        # Through a gateway it is as toward the site; out of an uplink the line's own MTU holds.
+        is_through = not any(is_out.values())
+        mtu = assignment.mtu or DEVICE_MTU if is_through else None
         found: dict[Key, Item] = {}
         for family in FAMILIES:
-            weights = leading(wanted, self._spares[class_name], exits, family)
+            weights = wanted
+            if not is_through:
+                weights = leading(wanted, self._spares[class_name], exits, family)
             route = UNREACHABLE
-            if weights and class_name in self._sharing:
+            if weights and (class_name in self._sharing or (is_through and len(weights) > 1)):
                 hop = group_nexthop(traffic_class.index, _NO_SITE, family)
                 found[Key(Kind.GROUP, (hop,))] = _group(family, weights)
-                route = Route(nexthop=hop)
+                route = Route(nexthop=hop, mtu=mtu)
             elif weights:
-                route = Route(nexthop=plane_nexthop(next(iter(weights)), family))
+                route = Route(nexthop=plane_nexthop(next(iter(weights)), family), mtu=mtu)
             table = internet_table(traffic_class.index)
             found[Key(Kind.ROUTE, (table, DEFAULT_ROUTE[family], METRIC))] = route
         return found

@@ -326,6 +326,7 @@ class Box:
             SteeringAdopted(
                 tuple((c, s, assigned) for (c, s), assigned in found.assignments.items()),
                 tuple(found.detours.items()),
+                found.gateway,
             )
         )
 

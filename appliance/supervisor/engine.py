@@ -21,6 +21,7 @@ from appliance.core.actions import (
     RaiseWarning,
     SetProbeInterval,
     Severity,
+    UseGateway,
     VerifyPath,
 )
 from appliance.core.decide import decide, next_deadline
@@ -128,7 +129,7 @@ class Engine:
             self._steerer = Steerer(event.intent)
         if isinstance(event, IntentChanged | SteeringAdopted):
             self.steering = steering(self.state)
-        if any(isinstance(a, MoveClass | DetourPlanes) for a in actions):
+        if any(isinstance(a, MoveClass | DetourPlanes | UseGateway) for a in actions):
             self._move(actions)
         for action in actions:
             self._carry_out(action, now)
@@ -138,7 +139,11 @@ class Engine:
     def _move(self, actions: tuple[Action, ...]) -> None:
         before = self.steering
         moved = {(a.class_name, a.site): a.after for a in actions if isinstance(a, MoveClass)}
-        self.steering = Steering({**before.assignments, **moved}, dict(self.state.detours))
+        self.steering = Steering(
+            {**before.assignments, **moved},
+            dict(self.state.detours),
+            self.state.internet.gateway,
+        )
         if self._steerer is None or not self._is_in_force():
             return
         if any(after.second for after in moved.values()) or any(
@@ -168,6 +173,9 @@ class Engine:
                 self._log(now, logging.INFO, "moved", cause=cause.value, reason=reason)
             case DetourPlanes():
                 log.info("detour", extra={"reason": action.reason})
+            case UseGateway():
+                log.info("gateway", extra={"reason": action.reason})
+                self._on_drift()  # whose packets a tunnel takes is in the plan
             case EndFlows():
                 log.info("flows end", extra={"reason": action.reason})
                 self._end_flows(action)

@@ -23,7 +23,7 @@ SHARED = {"class": "default", "tiers": [["fibre", "dsl"]], "mode": "share", "hol
 PIN_MASK = 0x0F000000
 
 
-def _pins(site: Site, port: int) -> set[int]:
+def pins(site: Site, port: int) -> set[int]:
     """Slots of the uplinks that flows to a port are kept on."""
     listed = site.run(["conntrack", "-L", "-p", "tcp", "--orig-port-dst", str(port)])
     marks = re.findall(r"\bmark=(\d+)", listed)
@@ -53,7 +53,7 @@ def story_an_uplink_dies_silently(lab: Lab) -> None:
     spared = lab.tcp_sessions(client, server, count=10, interval_s=0.2, port=9200)
     fresh, fresh6 = Attempts(client, server, 9300), Attempts(client, server, 9306, 6)
     lab.sleep_virtual(1)
-    lab.check(_pins(a, 9100) == {1} and _pins(a, 9200) == {2}, "each flow is kept on its uplink")
+    lab.check(pins(a, 9100) == {1} and pins(a, 9200) == {2}, "each flow is kept on its uplink")
     flows = asked(fleet, "a", "flows")["flows"]
     told = {f["port"]: [c["uplinks"] for c in f["carriers"]] for f in flows}
     lab.check(
@@ -88,7 +88,7 @@ def story_an_uplink_dies_silently(lab: Lab) -> None:
     kept = spared.check()
     lab.check(kept.survived == 10, f"flows of the other uplink go on: {kept}")
     lab.check(kept.longest_stall_ms < 150, "undisturbed")
-    lab.check(2 in _pins(a, 9300), "new flows are kept on the dsl")
+    lab.check(2 in pins(a, 9300), "new flows are kept on the dsl")
 
     moved = lab.tcp_sessions(client, server, count=5, interval_s=0.2, port=9101)
     a.uplinks["fibre"].heal()
@@ -97,7 +97,7 @@ def story_an_uplink_dies_silently(lab: Lab) -> None:
     lab.sleep_virtual(1)
     kept = moved.check()
     lab.check(kept.survived == 5, f"flows of the meantime stay where they began: {kept}")
-    lab.check(_pins(a, 9101) == {2}, "on the dsl")
+    lab.check(pins(a, 9101) == {2}, "on the dsl")
     for each in (moved, spared, dying):
         each.stop()
     for attempts in (fresh, fresh6):
@@ -144,7 +144,7 @@ def story_one_that_works_is_not_ended(lab: Lab) -> None:
         uplink.unplug()
     lab.wait_until(lambda: "no-internet" in warnings(fleet, "a"), 10, "no way out is warned of")
     lab.sleep_virtual(3)
-    lab.check(_pins(a, 9100) == {1}, "no flow is ended, as no uplink could take it")
+    lab.check(pins(a, 9100) == {1}, "no flow is ended, as no uplink could take it")
     for uplink in a.uplinks.values():
         uplink.plug_in()
     lab.wait_until(lambda: "no-internet" not in warnings(fleet, "a"), 30, "the way out is back")
@@ -208,7 +208,7 @@ def story_a_class_is_shared_and_a_restart_breaks_nothing(lab: Lab) -> None:
     shared = ("fibre", "dsl")
     lab.wait_until(lambda: _over(fleet, "default") == shared, 20, "both uplinks share the class")
     sessions = lab.tcp_sessions(client, server, count=24, interval_s=0.5, port=9100)
-    lab.check(_pins(a, 9100) == {1, 2}, "both uplinks carry flows of the class")
+    lab.check(pins(a, 9100) == {1, 2}, "both uplinks carry flows of the class")
     supervisor.kill()
     lab.sleep_virtual(2)
     supervisor.start()
@@ -241,7 +241,7 @@ def story_configuration_is_taken_away_while_traffic_flows(lab: Lab) -> None:
     supervisor.command("reload")
     lab.sleep_virtual(2)
     lab.check(closed.check(timeout_s=1).survived == 0, "the class without internet is cut off")
-    lab.check(_pins(a, 9200) <= {0}, "its flows are forgotten")
+    lab.check(pins(a, 9200) <= {0}, "its flows are forgotten")
     kept = other.check()
     lab.check(kept.survived == 5 and kept.longest_stall_ms < 150, f"the others go on: {kept}")
 
@@ -257,7 +257,7 @@ def story_configuration_is_taken_away_while_traffic_flows(lab: Lab) -> None:
     lab.check(
         made is not None and made.end_s - start_s < 2, "new flows take the uplink that is left"
     )
-    lab.check(_pins(a, 9300) == {2}, "the dsl")
+    lab.check(pins(a, 9300) == {2}, "the dsl")
     for each in (other, closed):
         each.stop()
     fresh.stop()

@@ -123,10 +123,13 @@ class World:
                 SteeringAdopted(
                     tuple((c, s, a) for (c, s), a in adopt.assignments.items()),
                     tuple(adopt.detours.items()),
+                    adopt.gateway,
                 )
             )
             for key, assignment in adopt.assignments.items():
                 carriers = assignment.carriers
+                if key[1] == INTERNET:
+                    continue
                 self._routes[key] = carriers[0].path if carriers else None
         for uplink in intent.uplinks:
             self.tell(UplinkChanged(facts(uplink.slot)))

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
-from appliance.config.addressing import internet_table
+from appliance.config.addressing import internet_table, plane_nexthop
 from appliance.config.intent import Internet
-from appliance.contract.ids import INTERNET, Slot, exit_plane
+from appliance.contract.ids import INTERNET, Plane, Slot, exit_plane
 from appliance.core.steering import Assignment, Carrier, Steering
+from appliance.plan.adopt import steering_from
 from appliance.plan.breakout import leading, spares
 from appliance.plan.compile import compile_plan
+from appliance.plan.counters import render_counters
 from appliance.plan.filter import render_filter
-from appliance.plan.plan import Key, Kind, NexthopGroup, Route
+from appliance.plan.overlay import EVERYWHERE
+from appliance.plan.plan import Key, Kind, NexthopGroup, Route, WireguardPeer
 from tests.unit.plan import examples as ex
 
 ONE, TWO = exit_plane(Slot(1)), exit_plane(Slot(2))
@@ -83,3 +86,72 @@ def test_a_class_leaves_by_permitted_uplinks_only():
     rules = [line.strip() for line in chains["forward"]]
     place = rules.index("oifname @uplinks jump leave")
     assert not any("accept" in rule and "policy" not in rule for rule in rules[:place])
+
+
+GATEWAYS = replace(
+    ex.BRANCH,
+    gateways=(ex.HQ,),
+    policies=(
+        replace(ex.BRANCH.policies[0], internet=Internet.GATEWAY),
+        replace(ex.BRANCH.policies[1], internet=Internet.GATEWAY),
+        ex.BRANCH.policies[2],
+    ),
+)
+
+
+def through_hq():
+    by_two = Assignment((Carrier(ex.path("hq", 1, 1), 10), Carrier(ex.path("hq", 2, 1), 1)))
+    return Steering(
+        {
+            (ex.VOICE, INTERNET): ex.carried(ex.path("hq", 2, 1), mtu=1380),
+            (ex.BULK, INTERNET): by_two,
+            (ex.DEFAULT, INTERNET): outside(1),
+        },
+        gateway=ex.HQ,
+    )
+
+
+def test_through_a_gateway_by_the_planes_of_its_site():
+    plan = compile_plan(GATEWAYS, ex.BRANCH_FACTS, through_hq(), ex.KEY_A)
+    for family in (4, 6):
+        hop = plane_nexthop(Plane(Slot(2), Slot(1)), family)
+        assert plan[default(1, family)] == Route(nexthop=hop, mtu=1380)
+        group = plan[Key(Kind.GROUP, (plan[default(2, family)].nexthop,))]
+        assert [weight for _, weight in group.members] == [10, 1]
+    assert steering_from(GATEWAYS, plan) == through_hq()
+
+
+def test_everything_comes_from_the_gateway_that_is_used_and_from_no_other():
+    for used in (ex.HQ, None):
+        steering = replace(through_hq(), gateway=used)
+        plan = compile_plan(GATEWAYS, ex.BRANCH_FACTS, steering, ex.KEY_A)
+        for key, item in plan.items():
+            if isinstance(item, WireguardPeer):
+                is_open = item.allowed_ips >= EVERYWHERE
+                assert is_open == (used is not None and key.ident[1] == ex.KEY_HQ)
+
+
+def test_a_branch_takes_nothing_new_from_strange_addresses_through_the_tunnels():
+    forward = render_filter(GATEWAYS).text.partition("chain forward {")[2].partition("\n  }")[0]
+    rules = [line.strip() for line in forward.splitlines()]
+    strange = rules.index("iifname @planes ip saddr != { 192.168.3.0/24, 192.168.2.0/24 } drop")
+    assert rules.index("iifname @planes ip6 saddr != { 2001:db8:3::/48 } drop") > strange
+    assert rules.index("iifname @planes oifname @inside accept") > strange
+    assert "ip saddr !=" not in render_filter(ex.BRANCH).text
+
+
+def test_a_gateway_serves_who_it_is_told_to():
+    served = replace(ex.BRANCH.peers[1], internet=True)
+    text = render_filter(replace(ex.BRANCH, peers=(ex.BRANCH.peers[0], served))).text
+    assert "iifname @planes oifname @uplinks ip saddr { 192.168.2.0/24 } accept" in text
+    assert "iifname @inside oifname @uplinks masquerade" in text
+    assert text.index("iifname @uplinks ct mark and") < text.index("iifname != @inside return")
+    alone = render_filter(ex.BRANCH).text
+    assert "iifname @planes oifname @uplinks" not in alone
+    assert "iifname @lans oifname @uplinks masquerade" in alone
+
+
+def test_what_only_passes_through_a_gateway_is_not_counted_as_the_site_s():
+    served = replace(ex.BRANCH.peers[1], internet=True)
+    text = render_counters(replace(ex.BRANCH, peers=(ex.BRANCH.peers[0], served))).text
+    assert "ip daddr { 192.0.2.0/24 } meta l4proto != tcp counter name ip saddr map" in text
