@@ -100,6 +100,21 @@ def story_two_lossy_lines_make_a_good_one(lab: Lab) -> None:
         lab.check(ratio < 0.01, f"IPv{family}: {100 * ratio:.2f} % are lost of both: {result}")
         lab.check(result.duplicates == 0, f"IPv{family}: {result.duplicates} come twice")
 
+    config = fleet.config("a")
+    config["policies"] = [{**POLICIES[0], "when": "impaired"}, POLICIES[1]]
+    a = fleet.supervisor("a")
+    a.write_config(config)
+    a.command("reload")
+    lab.check(second(fleet) is not None, "while lines lose packets copies are sent")
+    for uplink in fleet.sites["b"].uplinks.values():
+        uplink.down.change(loss=0)
+    took_s = lab.wait_until(lambda: second(fleet) is None, 120, "and none a while after", poll_s=2)
+    lab.check(took_s > 50, f"that is after {took_s:.0f} s, not as soon as the lines are well")
+    lab.wait_until(lambda: is_in_force(fleet, "a"), 30, "as planned")
+    fleet.sites["b"].uplinks["fibre"].down.change(loss=0.03)
+    took_s = lab.wait_until(lambda: second(fleet) is not None, 30, "copies are sent again")
+    lab.check(took_s < 10, f"{took_s:.1f} s after a line began to lose 3 %")
+
 
 class WithoutBpf(Supervisor):
     """A supervisor that a kernel refuses every program."""
