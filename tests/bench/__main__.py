@@ -50,6 +50,7 @@ ORDER = (
     "autorate",
     "shares",
     "shaping",
+    "duplicate",
     "goodput",
     "sessions",
     "breakout",

@@ -195,6 +195,31 @@ TARGETS = (
         "ratio",
     ),
     Target(
+        "duplicate_cut_lost",
+        "duplicate",
+        "packets of a call in mode duplicate that are lost while one of its two lines is cut, "
+        "twelve times, 200 packets/s in IPv4 and in IPv6",
+        "<=",
+        0,
+        "packets",
+    ),
+    Target(
+        "duplicate_cut_duplicates",
+        "duplicate",
+        "those of them that are delivered twice",
+        "<=",
+        0,
+        "packets",
+    ),
+    Target(
+        "duplicate_loss_ratio",
+        "duplicate",
+        "packets of such a call that are lost while each line loses 5 % independently",
+        "<=",
+        0.0035,
+        "ratio",
+    ),
+    Target(
         "supervisor_cpu_ratio",
         "footprint",
         "share of the 1-GIPS core that a supervisor with 8 paths at 20 ms takes",
