@@ -1,0 +1,63 @@
+"""Classes with shares of a line: what each gets of it.
+
+      a-lan0-h1 --- [a] === fibre 10 ms, 12 Mbit/s ===+              +=== the same === [b] ---
+                        === dsl   20 ms            ===+-- internet --+=== the same ===
+
+a shapes its fibre at 11 Mbit/s: `business` is guaranteed 60 %, and `bulk` gets 30 % at most.
+"""
+
+from typing import Any
+
+from lab.fleet import Fleet
+from lab.line import Line
+from lab.topology import Lab
+from tests.lab.boxes import hosts, moves
+
+RATE_MBIT = 11
+VOICE = {"name": "voice", "match": [{"dscp": "ef"}]}
+BUSINESS = {"name": "business", "match": [{"dscp": "af31"}]}
+BULK = {"name": "bulk", "match": [{"dscp": "cs1"}]}
+SHARES = [{"class": "business", "guarantee": "60 %"}, {"class": "bulk", "ceiling": "30 %"}]
+
+
+def story_classes_get_their_shares_and_probes_are_never_starved(lab: Lab) -> None:
+    fleet = world(lab)
+    one, other = hosts(fleet)
+    before = len(moves(fleet, "a", "default"))
+    alone = lab.iperf3(one, other, seconds=6, omit_s=2, parallel=2, options=["--dscp", "cs1"])
+    ratio = alone.forward_mbit / RATE_MBIT
+    lab.check(0.2 <= ratio <= 0.31, f"bulk alone gets {ratio:.2f} of the rate, though all is free")
+    runs = [
+        lab.start_iperf3(one, other, seconds=10, omit_s=3, parallel=flows, options=["--dscp", name])
+        for name, flows in (("af31", 1), ("cs0", 4))
+    ]
+    business, default = (run.result().forward_mbit for run in runs)
+    ratio = business / (business + default)
+    # 60 % are its own, 10 % nobody's, and of the 29 % for others it needs nothing.
+    lab.check(0.55 <= ratio <= 0.75, f"one flow of business gets {ratio:.2f} against four others")
+    total = (business + default) / RATE_MBIT
+    lab.check(total >= 0.8, f"the line is used: {total:.2f}")
+    after = len(moves(fleet, "a", "default"))
+    lab.check(after == before, "no path was taken for a bad one")
+
+
+def world(lab: Lab) -> Fleet:
+    fleet = Fleet(lab, classes=(VOICE, BUSINESS, BULK), policies=(), probing={})
+    full = Line(delay_ms=10, rate_mbit=12, buffer_packets=500)
+    for number, name in enumerate("ab", start=1):
+        site = lab.site(name)
+        site.uplink("fibre", down=full, up=full)
+        site.uplink("dsl", down=Line(delay_ms=20))
+        site.lan()
+        fleet.add(site, number, lambda config: shape(config, SHARES))
+    fleet.start()
+    fleet.wait_up()
+    fleet.wait_carriers("a", "default", "b", ["1-1"], 60)
+    return fleet
+
+
+def shape(config: dict[str, Any], shares: list[dict[str, str]]) -> None:
+    """Give a's fibre its rates and these shares. netem adds 14 octets to each packet."""
+    if config["site"]["name"] == "a":
+        rates = {"up": f"{RATE_MBIT} Mbit/s", "down": f"{RATE_MBIT} Mbit/s", "overhead": 14}
+        config["uplinks"][0]["shaping"] = {**rates, "classes": shares}
