@@ -22,6 +22,7 @@ NOISE_GAIN = 1 / 32  # for each probe
 NOISE_STEP_US = 20_000.0  # more between two probes is no noise
 NOISE_MOST_US = 30_000.0
 GRAVE = 4.0  # one probe this many times over the threshold is enough, else it takes two
+NOTABLE_US = 20_000.0  # less is found again and again while the rate grows, and hurts nobody
 IMPOSSIBLE_US = 5_000.0  # a queue so much longer than the whole two-way delay: a clock was set
 SKEW_US = 100.0  # by which clocks may drift apart in a second (100 ppm)
 
@@ -114,12 +115,13 @@ class Line(NamedTuple):
     clear_at: float = 0.0  # when the last queue was gone
     used_at: float = 0.0  # when the rate was last used
     is_own: bool = False  # it is of what passed our shaper, most of which was used
+    peak_us: float = 0.0  # the longest that it was
     is_slower: bool = False  # than a rate that is given
 
     @property
     def is_filled(self) -> bool:
-        """Is there a queue of our own in the line?"""
-        return self.full_since is not None and self.is_own
+        """Is there a queue of our own in the line, long enough that somebody may mind?"""
+        return self.full_since is not None and self.is_own and self.peak_us >= NOTABLE_US
 
     @property
     def threshold_us(self) -> float:
@@ -288,7 +290,8 @@ def _full(line: Line, bounds: Bounds, view: PathView, now: float, *, is_down: bo
     capacity = delivered if is_first or known is None else (known + delivered) / 2
     line = line._replace(full_since=since, capacity_bps=capacity, capacity_at=now)
     if is_first:
-        line = line._replace(is_own=line.used_bps >= OWN_LEAST * line.rate_bps)
+        line = line._replace(is_own=line.used_bps >= OWN_LEAST * line.rate_bps, peak_us=0.0)
+    line = line._replace(peak_us=max(line.peak_us, queue_us))
     rate = delivered * min(SHARE_MOST, max(SHARE_LEAST, 1 - queue_us / 1e6 / DRAIN_S))
     if line.used_bps < line.rate_bps / 2:
         rate = max(rate, GENTLY * line.rate_bps)

@@ -159,6 +159,8 @@ async def test_a_line_that_is_full_of_our_own_is_told(box: Box) -> None:
     box.run(0.3, mbit=20, queue_s=0.1)
     assert box.events == [LineFilled(Slot(1), is_full=True)]
     box.run(0.5, mbit=20)
+    box.run(0.2, mbit=20, queue_s=0.01)  # found by growing: not worth telling
+    box.run(0.5, mbit=20)
     box.run(5, mbit=0.3)
     box.run(1, mbit=2, queue_s=0.1)  # most of it is somebody else's
     assert box.events == [LineFilled(Slot(1), is_full=full) for full in (True, False)]
