@@ -32,6 +32,8 @@ def is_hierarchy(qdisc: Row) -> bool:
 
 def read_hierarchy(qdiscs: Sequence[Row], classes: Sequence[Row], filters: Sequence[Row]) -> Shaper:
     """The shaper that all this of one device is; `NOT_OURS` when it is none of ours."""
+    # CAKE shows a class for each flow that waits in it.
+    classes = [each for each in classes if each.get("class") != "cake"]
     seen = {str(each.get("handle")): each for each in classes}
     root = seen.get(f"{_MAJOR}{ROOT:x}", {})
     shares = tuple(

@@ -11,7 +11,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import hosts, moves
+from tests.lab.boxes import asked, hosts, moves
 
 RATE_MBIT = 11
 VOICE = {"name": "voice", "match": [{"dscp": "ef"}]}
@@ -41,8 +41,38 @@ def story_classes_get_their_shares_and_probes_are_never_starved(lab: Lab) -> Non
     lab.check(after == before, "no path was taken for a bad one")
 
 
-def world(lab: Lab) -> Fleet:
-    fleet = Fleet(lab, classes=(VOICE, BUSINESS, BULK), policies=(), probing={})
+def story_shares_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
+    fleet = world(lab, interval="1 s")
+    one, other = hosts(fleet)
+    a, supervisor = fleet.sites["a"], fleet.supervisor("a")
+    for command in (
+        "tc class change dev bl-up1 parent b1:ffff classid b1:2 htb rate 1mbit",
+        "tc filter del dev bl-down1 parent b1: pref 3",
+        "tc filter del dev bl-1-1 egress",
+    ):
+        before = len(left(fleet))
+        a.run(["sh", "-c", command])
+        lab.check(len(left(fleet)) > before, f"it is seen: {command}")
+    took_s = lab.wait_until(lambda: not left(fleet), 90, "all of it is put back", poll_s=5)
+    lab.say(f"all of it is put back after {took_s:.1f} s")
+    stream = lab.stream(one, other, pps=100, dscp=26)
+    for shares in ([], SHARES[:1], SHARES):
+        config = fleet.config("a")
+        shape(config, shares)
+        supervisor.write_config(config)
+        supervisor.command("reload")
+        lab.check(not left(fleet), f"in force: {shares}")
+        lab.sleep_virtual(1)
+    supervisor.kill()
+    supervisor.start()
+    lab.check(not supervisor.status()["counters"]["ops"], "a restart finds all as it should be")
+    result = stream.stop()
+    lab.check(result.lost <= 5, f"{result.lost} of {result.sent} packets were lost")
+
+
+def world(lab: Lab, interval: str = "50 ms") -> Fleet:
+    probing = {"interval": interval}
+    fleet = Fleet(lab, classes=(VOICE, BUSINESS, BULK), policies=(), probing=probing)
     full = Line(delay_ms=10, rate_mbit=12, buffer_packets=500)
     for number, name in enumerate("ab", start=1):
         site = lab.site(name)
@@ -61,3 +91,8 @@ def shape(config: dict[str, Any], shares: list[dict[str, str]]) -> None:
     if config["site"]["name"] == "a":
         rates = {"up": f"{RATE_MBIT} Mbit/s", "down": f"{RATE_MBIT} Mbit/s", "overhead": 14}
         config["uplinks"][0]["shaping"] = {**rates, "classes": shares}
+
+
+def left(fleet: Fleet) -> list[str]:
+    """What is not as planned."""
+    return list(asked(fleet, "a", "plan", "--dry-run")["commands"])

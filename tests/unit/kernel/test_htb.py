@@ -73,6 +73,12 @@ def test_what_was_made_is_read_back() -> None:
     assert not is_hierarchy({"kind": "cake", "handle": "b1:"})
 
 
+def test_flows_that_wait_are_nobodys_change() -> None:
+    seen = shown(SHAPER)
+    seen["classes"].append({"class": "cake", "handle": "b101:212", "parent": "b101:"})
+    assert read_hierarchy(**seen) == SHAPER
+
+
 @pytest.mark.parametrize(
     ("part", "place", "changed"),
     [
