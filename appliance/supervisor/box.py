@@ -141,6 +141,7 @@ class Box:
         self._present: frozenset[str] = frozenset()  # devices of any kind
         self._overlaps = Overlaps(self.warnings)
         self._group: asyncio.TaskGroup | None = None
+        self._to_end: tuple[tuple[int, int], ...] = ()  # marks of flows, with their masks
         self._asking: list[asyncio.Task[None]] = []
         self._monitor = monitor
         self._facts = FactsReader()
@@ -244,11 +245,16 @@ class Box:
         )
 
     def _end_flows(self, action: EndFlows) -> None:
+        """When the rules are those of now: by older ones its next packet would begin it again."""
+        self._to_end += flow_marks(self.settings.intent, action.uplink, action.classes)
+        if self.reconciler.is_in_force:
+            self._end_now()
+
+    def _end_now(self) -> None:
         """A thread does it: the kernel looks through all flows that it tracks."""
-        if self._group is None:
-            return
-        marks = flow_marks(self.settings.intent, action.uplink, action.classes)
-        self._group.create_task(self._ending(marks), name="flows of an uplink")
+        marks, self._to_end = self._to_end, ()
+        if marks and self._group is not None:
+            self._group.create_task(self._ending(marks), name="flows of an uplink")
 
     async def _ending(self, marks: tuple[tuple[int, int], ...]) -> None:
         for mark, mask in marks:
@@ -290,7 +296,12 @@ class Box:
         self.rates.configure(settings.intent)
         self.uplinks.reconfigure(settings.intent.uplinks)
         self._read_facts()
-        await self.reconciler.reconcile()
+        try:
+            await self.reconciler.reconcile()
+        except NotInForceError:
+            self._to_end = ()
+            raise
+        self._end_now()
         self.uplinks.release_others()
         self._use_probe_key()
         self.tunnels.follow(settings.intent)
@@ -455,6 +466,7 @@ class Box:
             settings = self.settings
             try:
                 await self.reconciler.reconcile()
+                self._end_now()
                 if self._dirty.is_set():
                     continue  # a new address wants its routes before anybody probes through them
                 retry_s = RETRY_FIRST_S

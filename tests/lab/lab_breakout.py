@@ -122,7 +122,7 @@ def story_tunnels_fall_silent_and_the_line_does_not(lab: Lab) -> None:
     device = a.uplinks["fibre"].core_device
     lab.internet.nft(
         "table inet silence { chain f { type filter hook forward priority 0; "
-        f'iifname "{device}" udp dport 51820-52075 drop; }} }}'
+        f'iifname "{device}" udp dport 51820-52075 drop; }}; }}'
     )
     lab.wait_until(lambda: "uplink-down" in warnings(fleet, "a"), 10, "the tunnels are silent")
     lab.sleep_virtual(3)

@@ -25,7 +25,8 @@ from appliance.contract.status import Change, WarningStatus
 from appliance.kernel.facts import DeviceFacts, UnsteadyError
 from appliance.kernel.monitor import AddressesChanged, LinkChanged, Notice
 from appliance.plan.compile import compile_plan
-from appliance.plan.plan import Key, Kind, Link, Observed, Op, Plan, Route
+from appliance.plan.filter import FILTER_KEY
+from appliance.plan.plan import Item, Key, Kind, Link, Observed, Op, Plan, Route
 from appliance.probing.paths import Measured
 from appliance.probing.sockets import endpoint, pktinfo
 from appliance.services import uplinks
@@ -117,6 +118,27 @@ async def test_a_reload_brings_the_new_configuration_into_force(
         assert (tmp_path / "state/last-good.yaml").read_bytes() == (
             tmp_path / "a.yaml"
         ).read_bytes()
+
+
+async def test_flows_that_are_not_wanted_any_more_end_when_the_rules_say_so_too(
+    tmp_path: Path, kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, the next packet of such a flow would begin it again."""
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        rules: list[Item] = []
+
+        async def end_flows(_mark: int, _mask: int) -> None:
+            rules.append(kernel.owned[FILTER_KEY])
+
+        monkeypatch.setattr(kernel, "end_flows", end_flows)
+        before = kernel.owned[FILTER_KEY]
+        write(tmp_path, "192.0.2.0/24", "policies: [{class: default, internet: none}]\n")
+        await lived.reload()
+        await until(lambda: bool(rules))
+        assert before not in rules
+        assert rules[0] == kernel.owned[FILTER_KEY]
 
 
 async def test_what_the_kernel_refuses_is_taken_back(
