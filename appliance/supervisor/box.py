@@ -123,7 +123,6 @@ class Box:
         )
         self._seen: Mapping[Slot, UplinkState] = self.engine.state.uplinks
         self.engine.listeners.append(self._follow)
-        self.warnings = Warnings()
         self.rates = LineRates(
             kernel,
             self.prober,

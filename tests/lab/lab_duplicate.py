@@ -162,7 +162,7 @@ def world(lab: Lab) -> Fleet:
 def second(fleet: Fleet) -> str | None:
     """The plane over which a's copies go to b."""
     rows = fleet.supervisor("a").status()["classes"]
-    (found,) = [row["second"] for row in rows if row["class_name"] == "voice"]
+    (found,) = [row["second"] for row in rows if (row["class_name"], row["site"]) == ("voice", "b")]
     return None if found is None else str(found["path"].rpartition("/")[2])
 
 

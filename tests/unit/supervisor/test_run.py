@@ -141,6 +141,18 @@ async def test_flows_that_are_not_wanted_any_more_end_when_the_rules_say_so_too(
         assert rules[0] == kernel.owned[FILTER_KEY]
 
 
+async def test_a_kernel_that_cannot_send_twice_is_warned_of_from_the_start(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    kernel.trouble = "no BPF"
+    write(tmp_path, more="policies: [{class: default, mode: duplicate}]\n")
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        status = await lived._source.status()
+        (warning,) = [w for w in status.warnings if w.code == "duplicate-unavailable"]
+        assert "no BPF" in warning.text
+
+
 async def test_what_the_kernel_refuses_is_taken_back(
     tmp_path: Path, kernel: StubbornKernel
 ) -> None:
