@@ -76,11 +76,15 @@ class Nftables:
             self._seen = (before + 2, {**self._seen[1], op.key: Filter(op.item.digest)})
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
-        """Packets of each named counter of `netdev branchline`, None where there is none."""
-        if not names:
-            return ()
-        answers = self._netlink.ask([_counter_request(name) for name in names])
-        return tuple(None if code else _packets(payload) for payload, code in answers)
+        """Packets of each named counter of either table, None where there is none."""
+        found: dict[str, int] = {}
+        for family in ("netdev", "inet"):  # on a shaped uplink what is received is in the latter
+            if wanted := [name for name in names if name not in found]:
+                answers = self._netlink.ask([_counter_request(family, name) for name in wanted])
+                for name, (payload, code) in zip(wanted, answers, strict=True):
+                    if not code:
+                        found[name] = _packets(payload)
+        return tuple([found.get(name) for name in names])
 
     def _exists(self, family: str) -> bool:
         name = attribute(_TABLE_NAME, NFT_TABLE.encode() + b"\0")
@@ -100,11 +104,11 @@ class Nftables:
         return int.from_bytes(attributes(payload, _MESSAGE.size)[_GENERATION_ID])
 
 
-def _counter_request(name: str) -> bytes:
+def _counter_request(family: str, name: str) -> bytes:
     return message(
         _GET_OBJECT,
         0,
-        _MESSAGE.pack(_FAMILIES["netdev"], 0, 0)
+        _MESSAGE.pack(_FAMILIES[family], 0, 0)
         + attribute(_OBJECT_TABLE, NFT_TABLE.encode() + b"\0")
         + attribute(_OBJECT_NAME, name.encode() + b"\0")
         + attribute(_OBJECT_TYPE, _COUNTER),

@@ -9,13 +9,13 @@ far end drops. TCP does not count: its segments are merged by GSO on the way out
 way in, so the two ends would count different numbers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from appliance.config.addressing import NFT_TABLE, management_address, plane_device
-from appliance.config.intent import Intent, Peer, planes
+from appliance.config.intent import Intent, planes
 from appliance.contract.ids import Plane, SiteId
-from appliance.plan.filter import digested
-from appliance.plan.plan import Filter, Key, Kind
+from appliance.plan.plan import Filter, Key, Kind, digested
 from appliance.plan.steer import FAMILIES, site_prefixes
 
 COUNTERS_KEY = Key(Kind.FILTER, ("netdev", NFT_TABLE))
@@ -33,21 +33,46 @@ def received_counter(plane: Plane, site: SiteId) -> str:
     return f"rx_{plane.local}_{plane.remote}_{site}"
 
 
+_WAYS: Mapping[str, tuple[str, str, Callable[[Plane, SiteId], str]]] = MappingProxyType(
+    {"tx": ("egress", "daddr", sent_counter), "rx": ("ingress", "saddr", received_counter)}
+)
+
+
 def render_counters(intent: Intent) -> Filter:
     """`netdev branchline`. Its text changes with sites, prefixes and uplinks only."""
     lines = [f"table netdev {NFT_TABLE} {{"]
-    prefixes = {peer.site_id: site_prefixes(peer) for peer in intent.peers}
-    conditions = {("tx", family): _of_lans(intent, family, "saddr") for family in FAMILIES}
-    conditions["rx", 6] = f"ip6 daddr != {management_address(intent.overlay, intent.site_id)} "
-    conditions["rx", 4] = ""
-    if any(peer.internet for peer in intent.peers):  # what goes on to the internet does not count
-        for family in FAMILIES:
-            conditions["rx", family] = _of_lans(intent, family, "daddr")
     for plane in planes(intent):
-        peers = [p for p in intent.peers if any(u.slot == plane.remote for u in p.uplinks)]
-        lines += (f"  {line}" for line in _plane(plane, peers, prefixes, conditions))
+        ways = ("tx",) if _is_shaped(intent, plane) else ("tx", "rx")
+        lines += (f"  {line}" for way in ways for line in _plane(intent, plane, way))
     lines.append("}")
     return digested("\n".join(lines) + "\n")
+
+
+def render_received(intent: Intent) -> Iterator[str]:
+    """Lines of `inet branchline` that count what is received where it is shaped.
+
+    What comes back from the device of a shaper has passed by the hooks on ingress, and so by the
+    fast path.
+    """
+    for plane in planes(intent):
+        if _is_shaped(intent, plane):
+            yield from _plane(intent, plane, "rx", f'iifname "{plane_device(plane)}" ')
+
+
+def _is_shaped(intent: Intent, plane: Plane) -> bool:
+    uplink = intent.uplink(plane.local)
+    return uplink is not None and uplink.shaping is not None
+
+
+def _condition(intent: Intent, way: str, family: int) -> str | None:
+    """Which packets count; None when none of the family does."""
+    if way == "tx":
+        return _of_lans(intent, family, "saddr")
+    if any(peer.internet for peer in intent.peers):  # what goes on to the internet does not count
+        return _of_lans(intent, family, "daddr")
+    if family == 4:
+        return ""
+    return f"ip6 daddr != {management_address(intent.overlay, intent.site_id)} "
 
 
 def _of_lans(intent: Intent, family: int, side: str) -> str | None:
@@ -56,43 +81,39 @@ def _of_lans(intent: Intent, family: int, side: str) -> str | None:
     return f"{_WORDS[family]} {side} {{ {', '.join(sorted(networks))} }} " if networks else None
 
 
-def _plane(
-    plane: Plane,
-    peers: list[Peer],
-    prefixes: Mapping[SiteId, tuple[tuple[str, int], ...]],
-    conditions: Mapping[tuple[str, int], str | None],
-) -> Iterator[str]:
+def _plane(intent: Intent, plane: Plane, way: str, of_plane: str = "") -> Iterator[str]:
+    """Counters of one way of a plane. `of_plane` names it where the hook is not its own."""
     tag = f"{plane.local}_{plane.remote}"
+    hook, side, name = _WAYS[way]
+    peers = [p for p in intent.peers if any(u.slot == plane.remote for u in p.uplinks)]
     for peer in peers:
-        yield f"counter {sent_counter(plane, peer.site_id)} {{ }}"
-        yield f"counter {received_counter(plane, peer.site_id)} {{ }}"
-    device = plane_device(plane)
-    for way, hook, side, name in (
-        ("tx", "egress", "daddr", sent_counter),
-        ("rx", "ingress", "saddr", received_counter),
-    ):
-        rules = []
-        for family in FAMILIES:
-            elements = ", ".join(
-                f'{prefix} : "{name(plane, peer.site_id)}"'
-                for peer in peers
-                for prefix, version in prefixes[peer.site_id]
-                if version == family
+        yield f"counter {name(plane, peer.site_id)} {{ }}"
+    rules = []
+    for family in FAMILIES:
+        elements = ", ".join(
+            f'{prefix} : "{name(plane, peer.site_id)}"'
+            for peer in peers
+            for prefix, version in site_prefixes(peer)
+            if version == family
+        )
+        condition = _condition(intent, way, family)
+        if elements and condition is not None:
+            yield f"map {way}{family}_{tag} {{"
+            yield f"  type {_TYPES[family]} : counter"
+            yield "  flags interval"
+            yield f"  elements = {{ {elements} }}"
+            yield "}"
+            word = _WORDS[family]
+            rules.append(
+                f"{of_plane}{condition}meta l4proto != tcp "
+                f"counter name {word} {side} map @{way}{family}_{tag}"
             )
-            condition = conditions[way, family]
-            if elements and condition is not None:
-                yield f"map {way}{family}_{tag} {{"
-                yield f"  type {_TYPES[family]} : counter"
-                yield "  flags interval"
-                yield f"  elements = {{ {elements} }}"
-                yield "}"
-                word = _WORDS[family]
-                rules.append(
-                    f"{condition}meta l4proto != tcp "
-                    f"counter name {word} {side} map @{way}{family}_{tag}"
-                )
-        yield f"chain {way}_{tag} {{"
-        yield f'  type filter hook {hook} device "{device}" priority -10; policy accept;'
-        for rule in rules:
-            yield f"  {rule}"
-        yield "}"
+    if of_plane:
+        hook = "prerouting priority raw - 10"
+    else:
+        hook = f'{hook} device "{plane_device(plane)}" priority -10'
+    yield f"chain {way}_{tag} {{"
+    yield f"  type filter hook {hook}; policy accept;"
+    for rule in rules:
+        yield f"  {rule}"
+    yield "}"

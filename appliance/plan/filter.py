@@ -5,7 +5,6 @@ failover ever reloads it. Decides nothing about paths.
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from hashlib import sha256
 
 from appliance.config.addressing import (
     NFT_TABLE,
@@ -25,7 +24,8 @@ from appliance.plan.classify import (
     render_remarks,
     without_fast_path,
 )
-from appliance.plan.plan import Filter, Key, Kind
+from appliance.plan.counters import render_received
+from appliance.plan.plan import Filter, Key, Kind, digested
 
 FILTER_KEY = Key(Kind.FILTER, ("inet", NFT_TABLE))
 # Errors that senders need, and echo. The rate keeps a flood from costing us the box.
@@ -39,11 +39,6 @@ _ND = (
     "nd-redirect, mld-listener-query, mld-listener-report, mld-listener-done, "
     "mld2-listener-report }"
 )
-
-
-def digested(text: str) -> Filter:
-    """A table's text with the digest by which it is compared."""
-    return Filter(sha256(text.encode()).hexdigest()[:16], text)
 
 
 def render_filter(intent: Intent, absent: Collection[str] = ()) -> Filter:
@@ -64,6 +59,7 @@ def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
     yield from _set("own", "ipv6_addr", _own_addresses(intent))
     yield from _flowtable([*(d for d in lans if d not in absent), *tunnels])
     yield from _untrusted(intent, absent)
+    yield from render_received(intent)
     yield from _untracked(intent)
     yield from render_classes(intent)
     yield from render_pins(intent)

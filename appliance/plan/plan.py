@@ -9,6 +9,7 @@ a device is known by its public key, and the kernel package reads the private ke
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from hashlib import sha256
 from typing import NamedTuple
 
 from appliance.config.intent import Address, Interface, Network
@@ -257,6 +258,11 @@ class Filter:
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+
+def digested(text: str) -> Filter:
+    """A table's text with the digest by which it is compared."""
+    return Filter(sha256(text.encode()).hexdigest()[:16], text)
 
 
 Item = (

@@ -11,7 +11,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import asked, hosts, moves
+from tests.lab.boxes import asked, hosts, moves, warnings
 
 LINE_MBIT, RATE_MBIT, EF = 20, 19, 46
 POLICIES = (
@@ -83,6 +83,9 @@ def story_shaping_comes_and_goes_while_traffic_flows(lab: Lab) -> None:
         lab.check(("bl-up1" in told) == (rate is not None), f"shaped at {rate}")
         lab.check(rate is None or f"bandwidth {rate[:-7]}Mbit" in told, f"the kernel says {rate}")
         lab.sleep_virtual(2)
+    told = fleet.sites["b"].run(["nft", "list", "counter", "inet", "branchline", "rx_1_1_1"])
+    lab.check("packets 0 " not in told, f"what b receives is counted: {' '.join(told.split())}")
+    lab.check("traffic-uncounted" not in warnings(fleet, "a"), "and the counts agree")
     result = stream.stop()
     lab.check(result.lost == 0, f"{result.lost} of {result.sent} packets were lost")
 
