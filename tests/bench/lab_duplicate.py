@@ -27,7 +27,7 @@ ONCE = {"class": "voice", "hold": "1 s"}
 
 def story_cut(lab: Lab) -> None:
     lost, twice, sent = cut(lab, TWICE)
-    lab.start_over(lab.seed)
+    lab.start_over(seed=lab.seed)
     alone, *_ = cut(lab, ONCE)
     peer = {"name": "sent once", "value": sum(alone), "unit": "packets lost", "samples": alone}
     told = {"packets": sent, "packets_per_s": PPS, "cuts": CUTS, "probe_interval_ms": INTERVAL_MS}
