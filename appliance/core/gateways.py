@@ -17,9 +17,8 @@ from appliance.core.layout import ClassPlan
 from appliance.core.settle import NOTHING
 from appliance.core.state import ClassState, InternetState, Liveness
 
-EARLY_S = (
-    10.0  # after the first was found a better one is still taken: tunnels come up in any order
-)
+# After the first was found a better one is still taken: tunnels come up in any order.
+EARLY_S = 10.0
 _ALIVE = (Liveness.UP, Liveness.SUSPECT)
 
 

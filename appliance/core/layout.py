@@ -158,18 +158,8 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
             is_metered = own.metered or far.metered
             if tier is not None and (policy.metered or not is_metered):
                 candidates.append(Candidate(plane, tier, is_metered, own.weight, names[plane]))
-        classes.append(
-            ClassPlan(
-                policy.class_name,
-                policy,
-                places[policy.sla],
-                tuple(candidates),
-                policy.mode is not Mode.SHARE,
-                policy.fallback is Fallback.FAIL_CLOSED,
-                policy.mode is Mode.DUPLICATE,
-                policy.mode is Mode.DUPLICATE and policy.when is When.IMPAIRED,
-            )
-        )
+        is_duplicated = policy.mode is Mode.DUPLICATE
+        classes.append(_class_plan(policy, places, candidates, is_duplicated=is_duplicated))
     return Shape(
         tuple(ends),
         names,
@@ -177,6 +167,21 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
         frozenset(c.plane for plan in classes for c in plan.candidates),
         frozenset(plane for plane, (own, far) in ends.items() if own.metered or far.metered),
         any(plan.is_wary for plan in classes),
+    )
+
+
+def _class_plan(
+    policy: Policy, places: Mapping[Sla, int], candidates: list[Candidate], *, is_duplicated: bool
+) -> ClassPlan:
+    return ClassPlan(
+        policy.class_name,
+        policy,
+        places[policy.sla],
+        tuple(candidates),
+        policy.mode is not Mode.SHARE,
+        policy.fallback is Fallback.FAIL_CLOSED,
+        is_duplicated,
+        is_duplicated and policy.when is When.IMPAIRED,
     )
 
 
@@ -193,16 +198,8 @@ def _internet(intent: Intent, places: Mapping[Sla, int]) -> Shape:
             for u in sorted(intent.uplinks, key=lambda u: u.slot)
             if policy.internet is Internet.LOCAL and permits(policy, u)
         ]
-        classes.append(
-            ClassPlan(
-                policy.class_name,
-                policy,
-                places[policy.sla],
-                tuple(candidates),
-                policy.mode is not Mode.SHARE,
-                policy.fallback is Fallback.FAIL_CLOSED,
-            )
-        )
+        # There is no far end that would let only one of two packets in.
+        classes.append(_class_plan(policy, places, candidates, is_duplicated=False))
     return Shape(
         tuple(names),
         names,

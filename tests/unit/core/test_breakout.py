@@ -104,6 +104,13 @@ def test_a_class_leaves_by_its_first_tier():
     )
 
 
+def test_what_is_sent_twice_to_sites_leaves_once_for_the_internet():
+    twice = policy(DEFAULT_POLICY, tiers=(("fibre", "dsl"),), mode=Mode.DUPLICATE)
+    box = Box(intent(default=twice))
+    assert box.over() == [1]
+    assert box.state.internet.site.classes[DEFAULT].assignment.second is None
+
+
 def test_before_any_uplink_works_nothing_is_decided():
     box = Box(intent(), carrier=False)
     assert not [a for a in box.actions if isinstance(a, MoveClass) and a.site == INTERNET]
