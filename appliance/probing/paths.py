@@ -40,7 +40,6 @@ SLACK_NS = MS  # what is due this soon is done now: one wake-up instead of two
 EARLY_NS = MS // 2  # the event loop rounds up to milliseconds: half of it before, half after
 STALL_NS = 20 * MS  # a timer this late means that we did not run, not that the paths are bad
 BURST = 3  # probes of a verification
-BURST_GAP_NS = MS
 SAMPLE_PROBES = 10  # probes in a measurement interval ...
 SAMPLE_LEAST_NS = 100 * MS  # ... that is at least this long: a fast pace means that there is doubt
 RETURNED = 5  # answers in a row after which a path is not failing any more
@@ -220,12 +219,10 @@ class PathProber:
         entry = self._paths.get(path)
         if entry is None:
             return
-        now = self._now()
         entry.session.suspect()
-        self._probe(entry)
+        for _ in range(BURST):  # what holds up one of them holds up all: see liveness.MOMENT_S
+            self._probe(entry)
         self._watch(entry)  # the deadlines have come nearer
-        for step in range(1, BURST):
-            self._push(now + step * BURST_GAP_NS, entry, keeps_pace=False)
         other = self._paths.get(alternative) if alternative is not None else None
         if other is not None and other.path.site == path.site:
             self._probe(other)
