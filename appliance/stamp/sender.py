@@ -28,7 +28,7 @@ from appliance.stamp.sample import Sample
 from appliance.stamp.tlv import PathReport, encode_padding, is_sealed, seal
 
 MS: Final = 1_000_000
-SUSPECT_FLOOR_NS: Final = 2 * MS
+SUSPECT_FLOOR_NS: Final = MS
 ERROR_ESTIMATE: Final = encode_error_estimate(ErrorEstimate(False, True, 100_000))
 _LOW_32 = 0xFFFFFFFF
 _HALF = 1 << 31
@@ -328,7 +328,7 @@ class SessionSender:
         if self._smoothed_ns < 0:
             return None
         # Twice the deviation would be exceeded by one answer in nine, of a normal distribution.
-        margin_ns = max(MS, self._k * self._deviation_ns)
+        margin_ns = max(SUSPECT_FLOOR_NS, self._k * self._deviation_ns)
         for sequence, sent_ns in self._awaited.values():
             return sent_ns + self._smoothed_ns + margin_ns + self._grace(sequence)
         return None

@@ -281,7 +281,7 @@ def test_a_suspected_path_gets_less_time_until_it_answers() -> None:
     path.settle()
     suspected = path.probe()
     path.sender.suspect()
-    assert path.sender.next_deadline_ns() == path.now + 22 * MS
+    assert path.sender.next_deadline_ns() == path.now + 21 * MS
     path.receive(path.reflect(suspected))
     path.probe()
     assert path.sender.next_deadline_ns() == path.now + 24 * MS
