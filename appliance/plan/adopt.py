@@ -41,8 +41,9 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
     seconds = second_paths(intent, observed)
     gateway = _gateway(intent, observed)
     assignments: dict[tuple[ClassName, SiteName], Assignment] = {}
+    tables = {key.ident[0] for key in observed if key.kind is Kind.ROUTE}
     for each in intent.classes:
-        for peer in intent.peers:
+        for peer in intent.peers if class_table(each.index) in tables else ():
             for key in _routes(intent, each, peer):
                 route = observed.get(key)
                 if isinstance(route, Route):

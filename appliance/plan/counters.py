@@ -9,12 +9,12 @@ far end drops. TCP does not count: its segments are merged by GSO on the way out
 way in, so the two ends would count different numbers.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from appliance.config.addressing import NFT_TABLE, management_address, plane_device
 from appliance.config.intent import Intent, planes
-from appliance.contract.ids import Plane, SiteId
+from appliance.contract.ids import Plane, SiteId, Slot
 from appliance.plan.plan import Filter, Key, Kind, digested
 from appliance.plan.steer import FAMILIES, site_prefixes
 
@@ -33,6 +33,8 @@ def received_counter(plane: Plane, site: SiteId) -> str:
     return f"rx_{plane.local}_{plane.remote}_{site}"
 
 
+# By slot of their uplink, each site with its prefixes and their families.
+_FarEnds = Mapping[Slot, Sequence[tuple[SiteId, tuple[tuple[str, int], ...]]]]
 _WAYS: Mapping[str, tuple[str, str, Callable[[Plane, SiteId], str]]] = MappingProxyType(
     {"tx": ("egress", "daddr", sent_counter), "rx": ("ingress", "saddr", received_counter)}
 )
@@ -40,10 +42,11 @@ _WAYS: Mapping[str, tuple[str, str, Callable[[Plane, SiteId], str]]] = MappingPr
 
 def render_counters(intent: Intent) -> Filter:
     """`netdev branchline`. Its text changes with sites, prefixes and uplinks only."""
+    far_ends = _far_ends(intent)
     lines = [f"table netdev {NFT_TABLE} {{"]
     for plane in planes(intent):
         ways = ("tx",) if _is_shaped(intent, plane) else ("tx", "rx")
-        lines += (f"  {line}" for way in ways for line in _plane(intent, plane, way))
+        lines += (f"  {line}" for way in ways for line in _plane(intent, far_ends, plane, way))
     lines.append("}")
     return digested("\n".join(lines) + "\n")
 
@@ -54,9 +57,19 @@ def render_received(intent: Intent) -> Iterator[str]:
     What comes back from the device of a shaper has passed by the hooks on ingress, and so by the
     fast path.
     """
+    far_ends = _far_ends(intent)
     for plane in planes(intent):
         if _is_shaped(intent, plane):
-            yield from _plane(intent, plane, "rx", f'iifname "{plane_device(plane)}" ')
+            yield from _plane(intent, far_ends, plane, "rx", f'iifname "{plane_device(plane)}" ')
+
+
+def _far_ends(intent: Intent) -> _FarEnds:
+    found: dict[Slot, list[tuple[SiteId, tuple[tuple[str, int], ...]]]] = {}
+    for peer in intent.peers:
+        prefixes = site_prefixes(peer)
+        for uplink in peer.uplinks:
+            found.setdefault(uplink.slot, []).append((peer.site_id, prefixes))
+    return found
 
 
 def _is_shaped(intent: Intent, plane: Plane) -> bool:
@@ -81,19 +94,21 @@ def _of_lans(intent: Intent, family: int, side: str) -> str | None:
     return f"{_WORDS[family]} {side} {{ {', '.join(sorted(networks))} }} " if networks else None
 
 
-def _plane(intent: Intent, plane: Plane, way: str, of_plane: str = "") -> Iterator[str]:
+def _plane(
+    intent: Intent, far_ends: _FarEnds, plane: Plane, way: str, of_plane: str = ""
+) -> Iterator[str]:
     """Counters of one way of a plane. `of_plane` names it where the hook is not its own."""
     tag = f"{plane.local}_{plane.remote}"
     hook, side, name = _WAYS[way]
-    peers = [p for p in intent.peers if any(u.slot == plane.remote for u in p.uplinks)]
-    for peer in peers:
-        yield f"counter {name(plane, peer.site_id)} {{ }}"
+    sites = [(name(plane, site), prefixes) for site, prefixes in far_ends[plane.remote]]
+    for counter, _ in sites:
+        yield f"counter {counter} {{ }}"
     rules = []
     for family in FAMILIES:
         elements = ", ".join(
-            f'{prefix} : "{name(plane, peer.site_id)}"'
-            for peer in peers
-            for prefix, version in site_prefixes(peer)
+            f'{prefix} : "{counter}"'
+            for counter, prefixes in sites
+            for prefix, version in prefixes
             if version == family
         )
         condition = _condition(intent, way, family)
