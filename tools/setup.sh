@@ -102,6 +102,7 @@ done_with() { printf '%s\n' "$2" > "$venv/.done-$1"; }
 locks=$(cat requirements/build.lock requirements/dev.lock | sha256sum)
 if ! is_done locks "$locks"; then
   if ! venv_works; then
+    [ ! -L $venv ] || rm $venv # a link to the environment of another checkout: that one stays
     say "making the virtual environment $venv ($("$python" -V))"
     "$python" -m venv --clear $venv
     printf '%s\n' "$place" > $venv/.place

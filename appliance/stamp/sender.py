@@ -55,6 +55,7 @@ class SenderCounters:
     forged: int = 0
     foreign: int = 0  # another session's SSID
     duplicate: int = 0  # answered before, or given up long ago
+    stale: int = 0  # so late that its probe stays lost
     never_sent: int = 0
     absurd: int = 0  # no error: the reflector's times were impossible and not used
     unsealed: int = 0  # no error: the TLVs' integrity failed and they were left out
@@ -110,8 +111,8 @@ class SessionSender:
     ) -> None:
         """An answer is overdue `max(floor_ns, k * deviation)` after the smoothed delay.
 
-        That is never later than `longest_timeout_ns`; before the first answer it is
-        `initial_timeout_ns`. `ssid` is 1..65535, and one of its own for each path to a far end.
+        That is never later than `longest_timeout_ns`, after which a probe is lost for good; before
+        the first answer it is `initial_timeout_ns`. `ssid` is 1..65535, and one of its own for each path to a far end.
         `capacity` bounds the probes awaited, and as many again that are overdue.
         """
         if not 0 < ssid < 1 << 16 or min(floor_ns, k, initial_timeout_ns, capacity) < 1:
@@ -196,6 +197,12 @@ class SessionSender:
             self.counters.forged += 1
             msg = f"the answer to {wire} does not repeat our timestamp"
             raise ForgedPacket(msg)
+        if received_ns - sent_ns > self._longest_ns:
+            # Tmax of RFC 7680 section 2.2. WireGuard keeps what it is given while nobody answers
+            # its handshakes: delivered minutes later, it says nothing of the path's delay.
+            self.counters.stale += 1
+            msg = f"the answer to {wire} came after {(received_ns - sent_ns) // MS} ms"
+            raise UnexpectedAnswer(msg)
         tlvs = b""
         if len(packet) > self._base_size:
             tlvs = self._check_tlvs(packet[self._base_size :], reflected)

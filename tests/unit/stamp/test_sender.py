@@ -304,7 +304,7 @@ def test_a_path_that_never_answered_can_be_suspected() -> None:
 
 def test_no_deadline_is_further_than_the_longest() -> None:
     path = Path(longest_timeout_ns=100 * MS)
-    path.forth_ns = 400 * MS
+    path.forth_ns = 80 * MS
     path.ask()
     path.probe()
     assert path.sender.next_deadline_ns() == path.now + 100 * MS
@@ -402,6 +402,21 @@ def test_late_answers_teach_the_new_delay() -> None:
             path.sender.receive(answer, at)
         lost += len(path.sender.handle_timer(path.now))
     assert lost <= 6  # those under way when the delay rose
+
+
+def test_what_comes_after_the_longest_time_stays_lost_and_teaches_nothing() -> None:
+    path = Path(longest_timeout_ns=100 * MS)
+    path.settle()
+    answer = path.reflect(path.probe())
+    path.sender.handle_timer(path.now + 100 * MS)
+    deadline = path.sender._timeout_ns
+    with pytest.raises(UnexpectedAnswer, match="came after 100 ms"):
+        path.sender.receive(answer, path.now + 101 * MS - 1)
+    assert path.sender.counters.stale == 1
+    assert path.sender._timeout_ns == deadline
+    sample = path.sender.take_sample(path.now + 101 * MS)
+    assert sample is not None
+    assert (sample.lost, sample.recovered) == (1, 0)
 
 
 def test_answers_too_late_to_be_remembered_are_duplicates() -> None:
