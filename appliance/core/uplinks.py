@@ -7,6 +7,7 @@ the classes follow one by one.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from appliance.contract.ids import PathId, Plane, SiteName, Slot
 from appliance.core import reasons
@@ -15,7 +16,7 @@ from appliance.core.draft import Draft
 from appliance.core.events import ProbeOverdue, UplinkChanged, UplinkProbed
 from appliance.core.liveness import moment
 from appliance.core.settle import enqueue_all
-from appliance.core.state import Liveness, UplinkState
+from appliance.core.state import Liveness
 
 FATE_PROBES = 4  # overdue probes that condemn an uplink: see `liveness` for what chance may do
 FATE_PATHS = 2
@@ -34,14 +35,11 @@ def changed(draft: Draft, event: UplinkChanged) -> None:
         return  # not in the intent (any more)
     was_attached = before.facts is not None and before.facts.is_attached
     is_attached = event.facts.is_attached
-    after = UplinkState(
-        event.facts,
-        draft.now if is_attached and not was_attached else before.attached_at,
-        before.condemned_at if is_attached and was_attached else None,
-        before.overdue if is_attached and was_attached else (),
-        before.probed,
-        before.filled,
-    )
+    after = replace(before, facts=event.facts)
+    if not (is_attached and was_attached):
+        after = replace(after, condemned_at=None, overdue=())
+    if is_attached and not was_attached:
+        after = replace(after, attached_at=draft.now)
     draft.put_uplink(slot, after)
     if not draft.is_settled:
         if all(u.facts is not None for u in draft.uplinks.values()):
@@ -71,10 +69,7 @@ def probed(draft: Draft, event: UplinkProbed) -> None:
     uplink = draft.uplinks.get(event.slot)
     if uplink is None:
         return
-    draft.put_uplink(
-        event.slot,
-        UplinkState(uplink.facts, uplink.attached_at, uplink.condemned_at, uplink.overdue, event),
-    )
+    draft.put_uplink(event.slot, replace(uplink, probed=event))
     name = draft.layout.uplinks[event.slot].name
     if event.is_healthy:
         draft.clear("uplink-unhealthy", name)
@@ -104,9 +99,7 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
         and (sites > 1 or not _others_suffer(draft, slot, kept[0][0]))
     )
     condemned_at = draft.now if is_dead else None
-    draft.put_uplink(
-        slot, UplinkState(uplink.facts, uplink.attached_at, condemned_at, kept, uplink.probed)
-    )
+    draft.put_uplink(slot, replace(uplink, condemned_at=condemned_at, overdue=kept))
     if is_dead:
         _warn(draft, slot)
         _stand_in(draft)
@@ -131,7 +124,7 @@ def _others_suffer(draft: Draft, slot: Slot, since: float) -> bool:
 def acquit(draft: Draft, slot: Slot) -> None:
     """A path over a condemned uplink answered."""
     uplink = draft.uplinks[slot]
-    draft.put_uplink(slot, UplinkState(uplink.facts, uplink.attached_at, None, (), uplink.probed))
+    draft.put_uplink(slot, replace(uplink, condemned_at=None, overdue=()))
     _warn(draft, slot)
     undo_detours(draft)
 
@@ -141,7 +134,7 @@ def forgive(draft: Draft) -> None:
     draft.uplinks = {
         slot: u  # a verdict keeps its reasons
         if u.condemned_at is not None
-        else UplinkState(u.facts, u.attached_at, None, (), u.probed)
+        else replace(u, overdue=())
         for slot, u in draft.uplinks.items()
     }
 

@@ -1,8 +1,19 @@
 """Nobody is blamed for a queue of our own, for a while."""
 
+import pytest
+
 from appliance.contract.ids import Slot
 from appliance.core.actions import Cause, MoveClass
-from appliance.core.events import IntentChanged, LineFilled, TrafficSampled, UplinkChanged
+from appliance.core.events import (
+    Event,
+    IntentChanged,
+    LineFilled,
+    LoopStalled,
+    ProbeOverdue,
+    TrafficSampled,
+    UplinkChanged,
+    UplinkProbed,
+)
 from appliance.core.filled import AFTER_S, EXCUSE_S
 from tests.unit.core.box import LOSSY, SLOW, Box
 from tests.unit.core.examples import HQ, VOICE, facts, intent, path
@@ -73,12 +84,49 @@ def test_a_line_that_fills_again_and_again_is_excused_for_a_tenth_of_the_time() 
     assert not moves(box)
 
 
-def test_a_reload_and_a_lease_keep_the_excuse_and_an_unknown_uplink_has_none() -> None:
+MEANWHILE: tuple[Event, ...] = (
+    IntentChanged(intent()),
+    UplinkChanged(facts(FIBRE)),
+    UplinkProbed(FIBRE, 2, 3, is_healthy=True, evidence="evidence"),
+    ProbeOverdue(path("hq", 1, 1), 0.1, 1, 0.2),
+    LoopStalled(1.0),
+)
+
+
+@pytest.mark.parametrize("event", MEANWHILE, ids=lambda event: type(event).__name__)
+def test_nothing_else_that_happens_to_an_uplink_ends_the_excuse_or_renews_it(event: Event) -> None:
+    box = started()
+    for _ in range(2):
+        box.tell(LineFilled(FIBRE, is_full=True))
+        box.tell(event)
+        box.wait(EXCUSE_S - 1, but=QUEUED)
+        assert not moves(box)
+        box.wait(3, but=QUEUED)
+        assert moves(box)
+        box.tell(LineFilled(FIBRE, is_full=False))
+        box.tell(event)
+        assert box.state.uplinks[FIBRE].filled.budget.tokens == 0.0
+        box.wait(120)
+        box.actions.clear()
+
+
+def test_an_uplink_that_is_condemned_and_acquitted_keeps_the_excuse() -> None:
+    box = started()
+    box.tell(LineFilled(FIBRE, is_full=True))
+    filled = box.state.uplinks[FIBRE].filled
+    for count in range(1, 4):
+        box.now += 0.02
+        for remote in (1, 2):
+            box.tell(ProbeOverdue(path("hq", 1, remote), 0.01, count, 1.0))
+    assert box.state.uplinks[FIBRE].condemned_at is not None
+    assert box.state.uplinks[FIBRE].filled == filled
+    box.revive("hq/1-1")
+    assert box.state.uplinks[FIBRE].condemned_at is None
+    assert box.state.uplinks[FIBRE].filled == filled
+
+
+def test_an_unknown_uplink_has_no_queue() -> None:
     box = started()
     box.tell(LineFilled(Slot(9), is_full=True))
-    box.tell(LineFilled(FIBRE, is_full=True))
-    box.tell(IntentChanged(intent()))
-    box.tell(UplinkChanged(facts(FIBRE)))
-    box.wait(EXCUSE_S - 1, but=QUEUED)
-    assert not moves(box)
+    assert Slot(9) not in box.state.uplinks
     assert HQ in box.state.sites
