@@ -1,17 +1,33 @@
 """Decide a recording again: the same events give the same actions, and with another intent
 it shows what would have differed.
+
+A recording is bounded, so its beginning goes some day. `recall` gives the events that bring a new
+core to where another was: what carries what, and the facts. What is measured is not among them,
+because samples come every moment: paths begin unknown and holding times anew, as after a restart.
+So until a hold time has passed, such a recording may not tell a return that was decided. Rates that
+are learned are no matter of decisions: of a line the core hears only that it is full.
 """
 
 from collections.abc import Generator, Iterable, Iterator
 
 from appliance.config.intent import Intent
+from appliance.contract.ids import PathId
 from appliance.core.actions import Action
 from appliance.core.codec import RecordingError, decode_event
 from appliance.core.decide import decide, initial_state, next_deadline
-from appliance.core.events import DeadlinePassed, Event, IntentChanged
-from appliance.core.state import State
+from appliance.core.events import (
+    DeadlinePassed,
+    Event,
+    IntentChanged,
+    LineFilled,
+    PathMtuChanged,
+    SteeringAdopted,
+    UplinkChanged,
+)
+from appliance.core.state import State, steering
+from appliance.core.steering import DEVICE_MTU
 
-__all__ = ["RecordingError", "replay", "replay_events"]
+__all__ = ["RecordingError", "recall", "replay", "replay_events"]
 
 
 def replay(
@@ -61,3 +77,31 @@ def _pass_deadlines(
         if actions:
             yield now, actions
     return state
+
+
+def recall(state: State) -> list[Event]:
+    """What a starting core must be told to go on from here, in the order that it is told in.
+
+    What carries something has its size told even where it is the device's own: adopting believes
+    of all paths of a class what the smallest of them lets through.
+    """
+    held = steering(state)
+    adopted = SteeringAdopted(
+        tuple([(name, site, assigned) for (name, site), assigned in held.assignments.items()]),
+        tuple(held.detours.items()),
+        held.gateway,
+    )
+    uplinks = list(state.uplinks.items())
+    return [
+        IntentChanged(state.intent),
+        adopted,
+        *[
+            PathMtuChanged(PathId(name, plane), path.mtu or DEVICE_MTU)
+            for name, site in state.sites.items()
+            for plane, path in site.paths.items()
+            if path.mtu is not None or plane in site.carrying
+        ],
+        *[uplink.probed for _, uplink in uplinks if uplink.probed is not None],
+        *[UplinkChanged(uplink.facts) for _, uplink in uplinks if uplink.facts is not None],
+        *[LineFilled(slot, True) for slot, uplink in uplinks if uplink.filled.since is not None],
+    ]

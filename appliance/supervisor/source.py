@@ -36,7 +36,7 @@ from appliance.contract.status import (
     UplinkStatus,
     WarningStatus,
 )
-from appliance.core.actions import Action, ClearWarning, DetourPlanes, MoveClass, RaiseWarning
+from appliance.core.actions import Action, ClearWarning, MoveClass, RaiseWarning
 from appliance.core.decide import initial_state
 from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
 from appliance.core.state import State, entry_of
@@ -320,7 +320,7 @@ class Source:
         self, now: float, event: Event, actions: tuple[Action, ...], state: State
     ) -> None:
         """Remember, record and publish what came of an event. The packets are safe already."""
-        self._recorder.record_event(now, event)
+        self._recorder.record_event(now, event, state)
         match event:
             case UplinkProbed():
                 self._since.probed[event.slot] = now
@@ -336,9 +336,6 @@ class Source:
             if self._since.uplinks.get(slot, ("", 0.0))[0] != word:
                 self._since.uplinks[slot] = (word, now)
         moves = tuple(self._record(now, action, state) for action in actions if _is_move(action))
-        for action in actions:
-            if isinstance(action, DetourPlanes):
-                self._recorder.record_detour(action)
         if any(isinstance(a, RaiseWarning | ClearWarning) for a in actions):
             self._is_warned.set()
         if moves:
@@ -363,7 +360,7 @@ class Source:
             action.reason,
             self._candidates(state, action.class_name, action.site) if is_told else (),
         )
-        self._recorder.record_move(action, move)
+        self._recorder.record_move(move)
         return move
 
     def _candidates(

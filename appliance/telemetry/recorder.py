@@ -23,10 +23,10 @@ from appliance.clock import wall_ns
 from appliance.contract.codec import encode
 from appliance.contract.decision import Move
 from appliance.contract.status import RecorderStatus
-from appliance.core.actions import DetourPlanes, MoveClass
 from appliance.core.events import Event, PathsSampled
+from appliance.core.replay import recall
+from appliance.core.state import State
 from appliance.telemetry.budget import Budget
-from appliance.telemetry.context import Context
 from appliance.telemetry.segments import Segments
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class Recorder:
         self._waiting_events: list[tuple[float, Event]] = []
         self._waiting_moves: list[Move] = []
         self._writing_moves: list[Move] = []
-        self._context = Context()
-        self._context_taken = Context()  # as it was before the events that wait
+        self._state: State | None = None  # of the core, after the last event
+        self._state_taken: State | None = None  # and before the events that wait
         self._samples = Budget(SAMPLES_PER_S)
         self._gap = 0  # events left out since the last one kept
         self._dropped = 0
@@ -88,11 +88,13 @@ class Recorder:
         """The moves that are not on disk yet, or are just being written, the newest last."""
         return (*self._writing_moves, *self._waiting_moves)
 
-    def record_event(self, now: float, event: Event) -> None:
-        """Keep an event, to be written within about FLUSH_S. It must not be changed any more."""
-        if type(event) is not PathsSampled:  # nearly all of them are
-            self._context.see(event)
-        elif not self._samples.take(now, len(event.samples)):
+    def record_event(self, now: float, event: Event, state: State) -> None:
+        """Keep an event, to be written within about FLUSH_S. It must not be changed any more.
+
+        `state` is that of the core after it.
+        """
+        self._state = state
+        if type(event) is PathsSampled and not self._samples.take(now, len(event.samples)):
             self._gap += 1
             return
         if len(self._waiting_events) >= WAITING_AT_MOST:
@@ -101,17 +103,12 @@ class Recorder:
         else:
             self._waiting_events.append((now, event))
 
-    def record_move(self, action: MoveClass, move: Move) -> None:
-        """Keep a move. `move` is what `history` tells of `action`."""
-        self._context.see_move(action)
+    def record_move(self, move: Move) -> None:
+        """Keep what `history` tells of a move."""
         if len(self._waiting_moves) >= WAITING_AT_MOST:
             self._dropped += 1
         else:
             self._waiting_moves.append(move)
-
-    def record_detour(self, action: DetourPlanes) -> None:
-        """Remember a detour for the preambles. The moves that go with it are recorded each."""
-        self._context.see_detour(action)
 
     async def run(self) -> None:
         """Write once a second until cancelled; then write what waits, and stop."""
@@ -133,21 +130,21 @@ class Recorder:
             self._events.close()
             self._moves.close()
 
-    def _take(self) -> tuple[list[tuple[float, Event]], int, list[Move], Context]:
+    def _take(self) -> tuple[list[tuple[float, Event]], int, list[Move], State | None]:
         events, moves = self._waiting_events, self._waiting_moves
         self._writing_moves = moves
         self._waiting_events, self._waiting_moves = [], []
         gap = self._gap if events else 0  # it is written behind the next events
         self._gap -= gap
-        context, self._context_taken = self._context_taken, self._context.copy()
-        return events, gap, moves, context
+        state, self._state_taken = self._state_taken, self._state
+        return events, gap, moves, state
 
     def _write(
         self,
         events: list[tuple[float, Event]],
         gap: int,
         moves: list[Move],
-        context: Context,
+        state: State | None,
     ) -> "_Written":
         """In the thread."""
         dropped = len(events) + len(moves)
@@ -159,13 +156,14 @@ class Recorder:
                 lines = [self._encode_event(now, event) + b"\n" for now, event in events]
                 if gap:
                     lines.append(b'{"gap": %d}\n' % gap)
-                self._events.append(lines, lambda: self._head(events[0][0], context.events()))
+                self._events.append(lines, lambda: self._head(events[0][0], state))
                 dropped -= len(events)
             return _Written(None, dropped, self._events.octets + self._moves.octets)
         except OSError as error:
             return _Written(f"{self._directory}: {error.strerror}", dropped, None)
 
-    def _head(self, now: float, preamble: list[Event]) -> list[bytes]:
+    def _head(self, now: float, state: State | None) -> list[bytes]:
+        preamble = recall(state) if state is not None else []
         about = {"run": self._run, "wall": wall_ns() / 1e9, "now": now, "preamble": len(preamble)}
         lines = [self._encode_event(now, event) + b"\n" for event in preamble]
         return [json.dumps(about).encode() + b"\n", *lines]

@@ -1,13 +1,44 @@
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
 import pytest
 
+from appliance.config.intent import Internet, Mode
 from appliance.contract.ids import Slot
-from appliance.core.actions import Cause, MoveClass
+from appliance.core.actions import Action, Cause, DetourPlanes, MoveClass, UseGateway
 from appliance.core.codec import RecordingError, decode_event, encode_event
-from appliance.core.events import DeadlinePassed, IntentChanged, UplinkChanged, UplinkFacts
-from appliance.core.replay import replay
-from appliance.core.state import steering
-from tests.unit.core.examples import DSL, FIBRE, HQ, VOICE, VOICE_POLICY, intent, policy
+from appliance.core.decide import decide, initial_state
+from appliance.core.events import (
+    DeadlinePassed,
+    Event,
+    IntentChanged,
+    LineFilled,
+    PathMtuChanged,
+    SteeringAdopted,
+    UplinkChanged,
+    UplinkFacts,
+    UplinkProbed,
+)
+from appliance.core.replay import recall, replay
+from appliance.core.state import State, steering
+from tests.unit.core.examples import (
+    DEFAULT_POLICY,
+    DSL,
+    FIBRE,
+    HQ,
+    SHOP,
+    VOICE,
+    VOICE_POLICY,
+    intent,
+    path,
+    peer,
+    policy,
+)
 from tests.unit.core.world import World
+
+HOLD_S = 5.0
+STEP_S = 10 * HOLD_S
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +153,103 @@ def test_all_moves_together_are_the_steering(world: World) -> None:
     for _, _, actions in world.log:
         held |= {(a.class_name, a.site): a.after for a in actions if isinstance(a, MoveClass)}
     assert held == steering(world.state).assignments
+
+
+@pytest.fixture(scope="module")
+def eventful() -> World:
+    """Exits, a gateway that dies, copies, a detour, targets that fall silent, a full line."""
+    voice = policy(VOICE_POLICY, mode=Mode.DUPLICATE, hold_s=HOLD_S)
+    default = policy(DEFAULT_POLICY, internet=Internet.GATEWAY, hold_s=HOLD_S)
+    peers = [peer("hq", 3), peer("shop", 4)]
+    gateways = (HQ, SHOP)
+    intended = intent(peers=peers, voice=voice, default=default, interval_s=0.1)
+    world = World(replace(intended, gateways=gateways))
+    world.run(15)
+    world.tell(PathMtuChanged(path("hq", 2, 1), 1300))
+    world.run(5)
+    far = [world.far[HQ, Slot(1)], world.far[HQ, Slot(2)]]
+    for step in (
+        world.lines[1].cut,
+        world.lines[1].heal,
+        lambda: [line.cut() for line in far],
+        lambda: [line.heal() for line in far],
+        lambda: setattr(world.lines[1], "loss_out", 0.05),
+        world.lines[1].heal,
+        lambda: world.tell(UplinkProbed(Slot(1), 0, 3, is_healthy=False, evidence="evidence")),
+        lambda: world.tell(UplinkProbed(Slot(1), 3, 3, is_healthy=True, evidence="evidence")),
+        lambda: world.tell(LineFilled(Slot(1), is_full=True)),
+    ):
+        step()
+        world.run(STEP_S)
+    return world
+
+
+def test_a_state_that_is_recalled_steers_as_the_true_one(eventful: World) -> None:
+    """Apart from detours that nothing takes any more, and copies while no other path works."""
+    state = initial_state()
+    seen: set[object] = set()
+    for place, (at, event, _) in enumerate(eventful.log):
+        state, actions = decide(state, event, at)
+        if not state.is_settled or (place % 500 and not any(map(_is_move, actions))):
+            continue
+        again = state_after((at, one) for one in recall(state))
+        truly, found = steering(state), steering(again)
+        assert found.gateway == truly.gateway
+        for place_of, assigned in truly.assignments.items():
+            again_assigned = found.assignments[place_of]
+            assert again_assigned.carriers == assigned.carriers
+            assert again_assigned == assigned or assigned.second is None
+        adopted = recall(state)[1]
+        assert isinstance(adopted, SteeringAdopted)
+        assert dict(adopted.detours) == truly.detours
+        assert found.detours.items() <= truly.detours.items()
+        assert facts_of(again) == facts_of(state)
+        seen |= {truly.gateway, bool(truly.detours)}
+        seen |= {"second" for assigned in truly.assignments.values() if assigned.second}
+    assert seen == {None, HQ, SHOP, True, False, "second"}
+
+
+def test_what_was_recalled_goes_on_to_decide_the_same(eventful: World) -> None:
+    """Wherever the recording is cut, all goes over the same uplinks a while later.
+
+    Which of two equal paths over one uplink it is may differ: what is measured decides.
+    """
+    told = [(at, event) for at, event, _ in eventful.log]
+    ends = [eventful.now - STEP_S * count for count in reversed(range(9))]
+    truly = steered(told, ends)
+    for number, cut in enumerate(ends, start=1):
+        beginning = recall(state_after(one for one in told if one[0] <= cut))
+        events = [(cut, one) for one in beginning] + [one for one in told if one[0] > cut]
+        assert steered(events, ends[number:]) == truly[number:]
+
+
+def steered(events: list[tuple[float, Event]], ends: list[float]) -> list[object]:
+    """By which uplinks everything goes at some times."""
+    found: list[object] = []
+    state = initial_state()
+    for at, event in [*events, (math.inf, DeadlinePassed())]:
+        while len(found) < len(ends) and at > ends[len(found)]:
+            now = steering(state)
+            locals_of = {
+                place: {carrier.path.plane.local for carrier in assigned.carriers}
+                for place, assigned in now.assignments.items()
+            }
+            found.append((locals_of, now.gateway))
+        if at < math.inf:
+            state, _ = decide(state, event, at)
+    return found
+
+
+def facts_of(state: State) -> list[Event]:
+    return [event for event in recall(state)[2:] if not isinstance(event, PathMtuChanged)]
+
+
+def state_after(events: Iterable[tuple[float, Event]]) -> State:
+    state = initial_state()
+    for at, event in events:
+        state, _ = decide(state, event, at)
+    return state
+
+
+def _is_move(action: Action) -> bool:
+    return isinstance(action, MoveClass | UseGateway | DetourPlanes)

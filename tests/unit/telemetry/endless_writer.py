@@ -6,6 +6,7 @@ from pathlib import Path
 
 from appliance.config.load import load_config
 from appliance.core.codec import encode_event
+from appliance.core.decide import decide, initial_state
 from appliance.core.events import IntentChanged, LoopStalled
 from appliance.telemetry import recorder as module
 
@@ -18,14 +19,16 @@ async def write(directory: Path) -> None:
     recorder = module.Recorder(directory, "run", encode_event, print)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(recorder.run())
-        recorder.record_event(0.0, IntentChanged(load_config(EXAMPLE)))
+        event = IntentChanged(load_config(EXAMPLE))
+        state, _ = decide(initial_state(), event, 0.0)
+        recorder.record_event(0.0, event, state)
         now = 0
         while True:
             await asyncio.sleep(0)
             if now % 1000 == 0 and recorder.is_waiting:
                 continue  # what waits too long in memory is dropped, and told
             now += 1
-            recorder.record_event(float(now), LoopStalled(0.1))
+            recorder.record_event(float(now), LoopStalled(0.1), state)
 
 
 if __name__ == "__main__":

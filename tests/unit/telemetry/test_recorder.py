@@ -13,19 +13,19 @@ import pytest
 
 from appliance.config.load import load_config
 from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
-from appliance.core.actions import Cause, DetourPlanes, MoveClass
 from appliance.core.codec import decode_event, encode_event
+from appliance.core.decide import decide, initial_state
 from appliance.core.events import (
     DeadlinePassed,
     Event,
     IntentChanged,
     LoopStalled,
-    PathMtuChanged,
     PathsSampled,
     SteeringAdopted,
     UplinkChanged,
     UplinkFacts,
 )
+from appliance.core.replay import recall
 from appliance.core.steering import Assignment, Carrier
 from appliance.stamp.sample import Sample
 from appliance.telemetry import recorder as module
@@ -44,7 +44,7 @@ def _on(plane: Plane) -> Assignment:
     return Assignment((Carrier(PathId(CLOUD, plane)),))
 
 
-ACTION = MoveClass(VOICE, CLOUD, _on(FIBRE), _on(LTE), Cause.PATH_DOWN, "because")
+STATE = initial_state()
 SAMPLED = PathsSampled(((PathId(CLOUD, FIBRE), Sample(sent=10, answered=10)),))
 
 
@@ -91,13 +91,13 @@ async def test_what_was_recorded_can_be_decided_again(tmp_path: Path) -> None:
     events = [(1.0, INTENT), (1.5, SteeringAdopted()), (2.25, SAMPLED), (3.0, DeadlinePassed())]
     async with _writing(_new(tmp_path)) as recorder:
         for now, event in events:
-            recorder.record_event(now, event)
+            recorder.record_event(now, event, STATE)
     assert _read(tmp_path) == events
 
 
 async def test_a_move_is_told_with_its_evidence(tmp_path: Path) -> None:
     async with _writing(_new(tmp_path)) as recorder:
-        recorder.record_move(ACTION, MOVE)
+        recorder.record_move(MOVE)
         await _until(lambda: bool(read_history(tmp_path, 10).moves))
     assert read_history(tmp_path, 10).moves == (MOVE,)
 
@@ -105,8 +105,8 @@ async def test_a_move_is_told_with_its_evidence(tmp_path: Path) -> None:
 async def test_cancelling_loses_nothing_that_was_recorded_before(tmp_path: Path) -> None:
     async with _writing(_new(tmp_path)) as recorder:
         await asyncio.sleep(0)
-        recorder.record_event(1.0, INTENT)
-        recorder.record_move(ACTION, MOVE)
+        recorder.record_event(1.0, INTENT, STATE)
+        recorder.record_move(MOVE)
     assert _read(tmp_path) == [(1.0, INTENT)]
     assert read_history(tmp_path, 10).moves == (MOVE,)
 
@@ -117,11 +117,11 @@ async def test_the_disk_is_never_used_beyond_the_bound(
     monkeypatch.setattr(module, "EVENTS_OCTETS", 40_000)
     monkeypatch.setattr(module, "MOVES_OCTETS", 20_000)
     async with _writing(_new(tmp_path)) as recorder:
-        recorder.record_event(0.0, INTENT)
+        recorder.record_event(0.0, INTENT, STATE)
         for number in range(50):
             for now in range(10):
-                recorder.record_event(100.0 * number + 10 * now, SAMPLED)
-            recorder.record_move(ACTION, replace(MOVE, at=number))
+                recorder.record_event(100.0 * number + 10 * now, SAMPLED, STATE)
+            recorder.record_move(replace(MOVE, at=number))
             await _until(lambda: not recorder.is_waiting)
             assert _octets(tmp_path) <= 60_000
         assert recorder.status.octets <= 60_000
@@ -137,24 +137,19 @@ async def test_when_the_beginning_is_gone_the_preamble_stands_in_for_it(
     facts = UplinkFacts(
         Slot(1), has_device=True, has_carrier=True, addresses=(IPv4Interface("192.0.2.1/24"),)
     )
-    mtu = PathMtuChanged(PathId(CLOUD, LTE), 1380)
+    adopted = SteeringAdopted(((VOICE, CLOUD, _on(LTE)),), ((LTE, FIBRE),))
+    state = initial_state()
     async with _writing(_new(tmp_path)) as recorder:
-        recorder.record_event(0.0, INTENT)
-        adopted = SteeringAdopted(((VOICE, CLOUD, _on(FIBRE)),), ((FIBRE, LTE),))
-        recorder.record_event(0.0, adopted)
-        recorder.record_event(0.0, UplinkChanged(UplinkFacts(Slot(1))))
-        recorder.record_event(1.0, UplinkChanged(facts))
-        recorder.record_event(2.0, mtu)
-        recorder.record_move(ACTION, MOVE)
-        recorder.record_detour(DetourPlanes(((FIBRE, FIBRE), (LTE, FIBRE)), "because"))
+        for event in (INTENT, adopted, UplinkChanged(facts)):
+            state, _ = decide(state, event, 0.0)
+            recorder.record_event(0.0, event, state)
         for now in range(600):
-            recorder.record_event(10.0 + now, SAMPLED)
+            recorder.record_event(10.0 + now, SAMPLED, state)
             await _until(lambda: not recorder.is_waiting)
-    read = _read(tmp_path)
-    preamble = [event for _, event in read[:4]]
-    now_adopted = SteeringAdopted(((VOICE, CLOUD, _on(LTE)),), ((LTE, FIBRE),))
-    assert preamble == [INTENT, now_adopted, UplinkChanged(facts), mtu]
-    assert {type(event) for _, event in read[4:]} == {PathsSampled}
+    read, preamble = _read(tmp_path), recall(state)
+    assert [event for _, event in read[: len(preamble)]] == preamble
+    assert preamble[:2] == [INTENT, adopted]
+    assert {type(event) for _, event in read[len(preamble) :]} == {PathsSampled}
     assert [now for now, _ in read] == sorted(now for now, _ in read)  # none is told twice
 
 
@@ -162,9 +157,9 @@ async def test_too_many_samples_leave_a_gap_but_nothing_else_is_left_out(tmp_pat
     many = PathsSampled(SAMPLED.samples * 150)
     async with _writing(_new(tmp_path)) as recorder:
         for now in (1000.0, 1000.1, 1000.2):
-            recorder.record_event(now, many)
-        recorder.record_event(1000.3, LoopStalled(0.1))
-        recorder.record_event(1001.2, many)
+            recorder.record_event(now, many, STATE)
+        recorder.record_event(1000.3, LoopStalled(0.1), STATE)
+        recorder.record_event(1001.2, many, STATE)
     recording = open_recording(tmp_path)
     times = [decode_event(line)[0] for line in recording.lines()]
     assert times == [1000.0, 1000.3, 1001.2]
@@ -174,17 +169,17 @@ async def test_too_many_samples_leave_a_gap_but_nothing_else_is_left_out(tmp_pat
 async def test_a_full_disk_is_told_and_writing_is_tried_again(tmp_path: Path) -> None:
     troubles: list[str | None] = []
     async with _writing(_new(tmp_path, troubles)) as recorder:
-        recorder.record_event(1.0, INTENT)
+        recorder.record_event(1.0, INTENT, STATE)
         await _until(lambda: not recorder.is_waiting)
         with files_of_at_most(0):
-            recorder.record_event(2.0, LoopStalled(0.1))
-            recorder.record_move(ACTION, MOVE)
+            recorder.record_event(2.0, LoopStalled(0.1), STATE)
+            recorder.record_move(MOVE)
             await _until(lambda: bool(troubles))
             assert recorder.status.trouble == troubles[0]
-            recorder.record_event(3.0, LoopStalled(0.2))
+            recorder.record_event(3.0, LoopStalled(0.2), STATE)
             await _until(lambda: recorder.status.dropped == 3)
         await _until(lambda: recorder.status.trouble is None)
-        recorder.record_event(4.0, LoopStalled(0.3))
+        recorder.record_event(4.0, LoopStalled(0.3), STATE)
     assert troubles == [f"{tmp_path}: File too large", None]
     recording = open_recording(tmp_path)
     events = [decode_event(line) for line in recording.lines()]
@@ -197,11 +192,11 @@ async def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     troubles: list[str | None] = []
     directory = tmp_path / "file" / "recordings"
     async with _writing(_new(directory, troubles)) as recorder:
-        recorder.record_move(ACTION, MOVE)
+        recorder.record_move(MOVE)
         await _until(lambda: bool(troubles))
         (tmp_path / "file").unlink()
         await _until(lambda: recorder.status.trouble is None)
-        recorder.record_move(ACTION, MOVE)
+        recorder.record_move(MOVE)
     assert troubles == [f"{directory}: Not a directory", None]
     assert read_history(directory, 10).moves == (MOVE,)
 
@@ -212,8 +207,8 @@ async def test_a_disk_that_hangs_does_not_fill_the_memory(
     monkeypatch.setattr(module, "WAITING_AT_MOST", 5)
     recorder = _new(tmp_path)
     for _ in range(20):
-        recorder.record_event(1.0, LoopStalled(0.1))
-        recorder.record_move(ACTION, MOVE)
+        recorder.record_event(1.0, LoopStalled(0.1), STATE)
+        recorder.record_move(MOVE)
     assert recorder.status.dropped == 30
     async with _writing(recorder):
         pass
@@ -223,8 +218,8 @@ async def test_a_disk_that_hangs_does_not_fill_the_memory(
 async def test_each_run_is_a_recording_of_its_own(tmp_path: Path) -> None:
     for run, now in (("first", 5000.0), ("second", 10.0)):
         async with _writing(_new(tmp_path, run=run)) as recorder:
-            recorder.record_event(now, INTENT)
-            recorder.record_move(ACTION, replace(MOVE, at=now))
+            recorder.record_event(now, INTENT, STATE)
+            recorder.record_move(replace(MOVE, at=now))
     assert _read(tmp_path) == [(10.0, INTENT)]
     assert _read(files(tmp_path, "events")[0]) == [(5000.0, INTENT)]
     assert [move.at for move in read_history(tmp_path, 10).moves] == [5000.0, 10.0]
