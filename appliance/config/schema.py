@@ -466,7 +466,11 @@ class Policy(Section):
     )
     hold: Hold = Field(
         **by_default("60 s", parse_hold),
-        description="A path must be clean this long before the class returns, 1 s to 60 min.",
+        description=(
+            "A path must be clean this long before the class returns, 1 s to 60 min. One that fell "
+            "twice or more often within 10 min must be so for 1 min at least, so that no class "
+            "follows a line that flaps; from the fourth time on the longer the more often it fell."
+        ),
         examples=["60 s"],
     )
 

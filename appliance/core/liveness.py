@@ -6,7 +6,9 @@ many that takes depends on how lossy the path is by habit. With independent loss
 verdict takes 4, which chance brings about with probability 0.003^4 = 8.1e-11 per probe, or 7e-6
 in the 90,000 probes of half an hour; a path that loses 3 % takes 6 (6.6e-5).
 
-The way back is slower: answers for a while (`RISING`), then the class's hold time. A verdict that
+The way back is slower: answers for a while (`RISING`), then the class's hold time, and a minute at
+least for a path that fell again. The price of that is up to a minute more on the second choice, for
+a class with a shorter hold time and a line that fails twice in ten minutes. A verdict that
 turns out to be wrong, because the answers come after all, is taken back with the path's history.
 """
 
@@ -33,6 +35,7 @@ FALL_MEMORY_S = 600.0  # falls within this time of each other are counted
 WRONG_ANSWERS = 3  # late answers that show a verdict to have been wrong ...
 WRONG_S = 3.0  # ... if they come this soon
 DOUBT_S = 2.0  # after such an error, how long before anything returns voluntarily
+AGAIN_S = 60.0  # the least hold time of a path that fell again: nobody follows a line that flaps
 PATIENT_FALLS = 3  # falls in close succession before the hold time doubles with each
 MOST_DOUBLINGS = 3
 
@@ -85,16 +88,17 @@ def moment(path: PathState) -> float:
 
 
 def fall(path: PathState, now: float) -> PathState:
-    """The path is down."""
+    """The path is down. That counts as a fall unless it has not answered yet, as after a start."""
     if path.liveness is Liveness.DOWN:
         return path
-    is_again = now - path.fell_at < FALL_MEMORY_S
+    is_again = path.falls > 0 and now - path.fell_at < FALL_MEMORY_S
+    before = path.falls if is_again else 0
     return path._replace(
         liveness=Liveness.DOWN,
         since=now,
         up_since=path.up_since if not is_again else math.inf,
         answers=0,
-        falls=path.falls + 1 if is_again else 1,
+        falls=before if path.liveness is Liveness.UNKNOWN else before + 1,
         fell_at=now,
         boosted_at=None,
     )
@@ -141,7 +145,7 @@ def acquit(path: PathState, now: float) -> PathState:
         up_since=path.up_since if is_first else now,
         unanswered=0,
         far=None,
-        falls=max(1, path.falls - 1),
+        falls=max(min(1, path.falls), path.falls - 1),
         doubt_until=now + DOUBT_S,
     )
 
@@ -160,9 +164,10 @@ def is_wrong(path: PathState, recovered: int, now: float) -> bool:
 
 def holding(path: PathState, hold_s: float, now: float) -> float:
     """The hold time of a path: longer the more often it fell of late."""
-    if path.falls <= PATIENT_FALLS or now - path.fell_at > FALL_MEMORY_S:
+    if path.falls < 2 or now - path.fell_at > FALL_MEMORY_S:
         return hold_s
-    return float(hold_s * 2 ** min(MOST_DOUBLINGS, path.falls - PATIENT_FALLS))
+    doublings = max(0, min(MOST_DOUBLINGS, path.falls - PATIENT_FALLS))
+    return float(max(AGAIN_S, hold_s * 2**doublings))
 
 
 def spend_burst(path: PathState, now: float, *, is_hint: bool) -> PathState | None:

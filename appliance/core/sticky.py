@@ -238,7 +238,7 @@ def _promote(
     if not plan.is_single:
         tier = chosen.candidate.tier
         after = tuple([s for s in (*members, *ripe) if s.candidate.tier == tier])
-    is_back = any(s.path.falls or s.verdict.since > -math.inf for s in ripe)
+    is_back = any(max(s.path.fell_at, s.verdict.since) > -math.inf for s in ripe)
     return Choice(after, Cause.RECOVERED if is_back else Cause.BETTER_PATH, review_at)
 
 

@@ -48,7 +48,7 @@ def story(lab: Lab) -> None:
     fresh = Attempts(client, server, 9300)
     recoveries, waits = [], []
     for n in range(CUTS):
-        fleet.wait_carriers("a", "default", "internet", ["1-0"], 60)
+        fleet.wait_carriers("a", "default", "internet", ["1-0"], 120)
         lab.sleep_virtual(1)
         wait_for_phase(INTERVAL_MS / 1000, n / CUTS)
         cut_s = time.monotonic()

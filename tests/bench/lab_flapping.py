@@ -4,9 +4,10 @@
                         === dsl   20 ms ===+-- internet --+=== dsl   20 ms ===========
 
 b's fibre is cut both ways and healed every 15 s. Voice of a must leave it as fast as in a blackout
-whenever it is there, and must not come back more than once a minute. The policy is the default one:
-it returns after 60 s of a clean line. The voluntary moves come from the history of a, the time on
-the dead path from the gaps of a stream of 200 packets a second.
+whenever it is there, and must not come back more than once a minute, though its policy is content
+with 10 s of a clean line. Nor must the default class with the usual 60 s; the worse of both counts.
+The voluntary moves come from the history of a, the time on the dead path from the gaps of a stream
+of 200 packets a second in the voice class.
 """
 
 import json
@@ -20,13 +21,15 @@ HALF_PERIOD_S = 15.0
 PPS = 200
 WINDOW_S = 60.0
 BLACKOUT_MS = 60.0  # 0.8 of the 15 packets that BIRD with BFD at 20 ms x 3 loses, at 5 ms each
-POLICY = {"class": "voice", "tiers": ["fibre", "dsl"]}
+HOLD_S = {"voice": 10, "default": 60}
+POLICY = {"class": "voice", "tiers": ["fibre", "dsl"], "hold": "10 s"}
 
 
 def story(lab: Lab) -> None:
     fleet = fleet_of(lab, ("a", "b"), POLICY, interval_ms=20)
     a, b = fleet.sites["a"], fleet.sites["b"]
-    fleet.wait_carriers("a", "voice", "b", ["1-1"], 120)
+    for name in HOLD_S:
+        fleet.wait_carriers("a", name, "b", ["1-1"], 120)
     lab.sleep_virtual(5)
     stream = lab.stream(a.lans["lan0"].hosts[0], b.lans["lan0"].hosts[0], pps=PPS, dscp=46)
     begun_s = lab.now_s
@@ -43,14 +46,22 @@ def story(lab: Lab) -> None:
     moves = json.loads(fleet.supervisor("a").command("history", "--json"))["moves"]
     for move in moves:
         lab.say(f"{move['class_name']}: {move['reason']}")
-    at = sorted(m["at"] for m in moves if m["class_name"] == "voice" and m["is_voluntary"])
-    lab.say(f"lost per flap {lost}; {result}")
+    voluntary = {
+        name: sorted(
+            m["at"]
+            for m in moves
+            if (m["class_name"], m["site"]) == (name, "b") and m["is_voluntary"]
+        )
+        for name in HOLD_S
+    }
+    worse = max(HOLD_S, key=lambda name: most_within(WINDOW_S, voluntary[name]))
+    lab.say(f"lost per flap {lost}; voluntary moves {voluntary}; {result}")
     record(
         lab,
         "flapping_moves_per_min",
-        max((sum(t <= u < t + WINDOW_S for u in at) for t in at), default=0),
+        most_within(WINDOW_S, voluntary[worse]),
         "moves",
-        samples=at,
+        samples=voluntary[worse],
         also=[
             {
                 "what": "longest on a dead path",
@@ -63,5 +74,10 @@ def story(lab: Lab) -> None:
         period_s=2 * HALF_PERIOD_S,
         lost_per_flap=lost,
         moves_in_all=len(moves),
-        hold_s=60,
+        hold_s=HOLD_S[worse],
     )
+
+
+def most_within(seconds: float, times: list[float]) -> int:
+    """How many of them lie within so many seconds, at most."""
+    return max((sum(t <= u < t + seconds for u in times) for t in times), default=0)

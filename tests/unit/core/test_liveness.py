@@ -111,13 +111,32 @@ def test_two_wrong_verdicts_in_close_succession_are_a_trouble_of_its_own() -> No
     assert again.falls == 1  # yet no reason to hold it off for longer and longer
 
 
-def test_a_path_that_falls_again_and_again_must_hold_for_longer() -> None:
+@pytest.mark.parametrize(
+    ("hold_s", "expected"),
+    [
+        (60.0, [60, 60, 60, 120, 240, 480, 480]),
+        (20.0, [20, 60, 60, 60, 80, 160, 160]),
+        (1.0, [1, 60, 60, 60, 60, 60, 60]),
+    ],
+)
+def test_a_path_that_falls_again_and_again_must_hold_for_longer(hold_s, expected) -> None:
     path, holds = UP, []
     for fall_at in (0, 30, 60, 90, 120, 150, 180):
         path = fall(answer(path, fall_at, 9)._replace(liveness=Liveness.UP), float(fall_at))
-        holds.append(holding(path, 60.0, fall_at + 1.0))
-    assert holds == [60.0, 60.0, 60.0, 120.0, 240.0, 480.0, 480.0]
-    assert holding(path, 60.0, 180 + FALL_MEMORY_S + 1) == 60.0
+        holds.append(holding(path, hold_s, fall_at + 1.0))
+    assert holds == expected
+    assert holding(path, hold_s, 180 + FALL_MEMORY_S + 1) == hold_s
+
+
+def test_a_path_that_does_not_answer_yet_has_not_fallen_again() -> None:
+    silent = fall(PathState(UP.plane), 1.0)
+    assert (silent.liveness, silent.falls) == (Liveness.DOWN, 0)
+    unplugged = fall(UP, 100.0)
+    assert unplugged.falls == 1
+    again = fall(forget(unplugged, 101.0), 102.0)
+    assert (again.liveness, again.falls) == (Liveness.DOWN, 1)
+    assert holding(again, 5.0, 110.0) == 5.0
+    assert acquit(silent, 1.1).falls == 0
 
 
 def test_bursts_are_bounded_and_the_last_is_for_a_missing_answer() -> None:

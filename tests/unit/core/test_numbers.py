@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from appliance.core.state import Liveness
-from tests.unit.core.examples import DEFAULT, HQ, VOICE, intent
+from tests.unit.core.examples import DEFAULT, HQ, VOICE, VOICE_POLICY, intent, policy
 from tests.unit.core.world import Line, World
 
 
@@ -112,9 +112,10 @@ def test_a_noisy_line_is_left_alone() -> None:
     assert probes <= 300  # looking closer costs something, within bounds
 
 
-def test_a_flapping_line_is_not_followed() -> None:
-    """15 s up, 15 s down, ten minutes."""
-    world = World(intent())
+@pytest.mark.parametrize("hold_s", [5.0, 10.0, 14.0, 60.0])
+def test_a_flapping_line_is_not_followed(hold_s: float) -> None:
+    """15 s up, 15 s down, ten minutes: long enough to return in, if the hold time allows it."""
+    world = World(intent(voice=policy(VOICE_POLICY, hold_s=hold_s)))
     world.keep_log = False
     stream = world.stream(VOICE, HQ, 50)
     world.run(5)
@@ -128,6 +129,7 @@ def test_a_flapping_line_is_not_followed() -> None:
         world.run(15)
     voluntary = [at for at, m in world.moves if m.is_voluntary and m.class_name == VOICE]
     print(f"flapping: {len(voluntary)} voluntary moves, lost per cut {lost}")
+    assert bool(voluntary) == (hold_s < 15)
     assert not any(b - a < 60 for a, b in pairwise(voluntary))
     assert max(lost) <= 4  # 60 ms at 50 packets/s
 

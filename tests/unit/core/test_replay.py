@@ -38,7 +38,7 @@ from tests.unit.core.examples import (
 from tests.unit.core.world import World
 
 HOLD_S = 5.0
-STEP_S = 10 * HOLD_S
+STEP_S = 70.0  # a path that fell again is held off for a minute
 
 
 @pytest.fixture(scope="module")
