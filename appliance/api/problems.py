@@ -22,6 +22,7 @@ class Kind(StrEnum):
     INTERNAL = "internal"
     NOT_READY = "not-ready"
     TOO_MANY_STREAMS = "too-many-streams"
+    DISK_HANGS = "disk-hangs"
     TIMED_OUT = "timed-out"
 
 
@@ -72,6 +73,11 @@ PROBLEM_KINDS: Final[dict[Kind, ProblemKind]] = {
     ),
     Kind.TOO_MANY_STREAMS: ProblemKind(
         503, "Too many event streams are open", "Close one, or poll GET /v1/status."
+    ),
+    Kind.DISK_HANGS: ProblemKind(
+        503,
+        "The disk does not answer",
+        "Forwarding goes on. Look at the disk (`dmesg`); what waits for it ends when it answers.",
     ),
     Kind.TIMED_OUT: ProblemKind(
         504,

@@ -158,6 +158,7 @@ ROUTES: Final = (
                 {"type": "number", "minimum": 0, "maximum": 1e11},
             ),
         ),
+        problems=(Kind.DISK_HANGS,),
         timeout_s=30.0,
     ),
     Route(

@@ -63,7 +63,10 @@ class StatusSource(Protocol):
         """Live flows with their rates, the fastest first. It takes a second or two."""
 
     async def history(self, query: HistoryQuery) -> History:
-        """Moves from the recorder, the newest last. Empty when the recorder cannot be read."""
+        """Moves from the recorder, the newest last. Empty when the recorder cannot be read.
+
+        Raises ApiError when the disk hangs.
+        """
 
     async def plan_text(self, *, dry_run: bool, candidate: Intent | None) -> tuple[str, ...]:
         """Commands: the whole plan, or (dry run) what is outstanding in the kernel.

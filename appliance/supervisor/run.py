@@ -39,6 +39,7 @@ from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
 from appliance.kernel.monitor import Monitor
 from appliance.supervisor.box import Box, Settings
+from appliance.supervisor.disk import Disk
 from appliance.supervisor.notify import Notifier
 from appliance.supervisor.reconciler import NotInForceError
 from appliance.supervisor.source import Source
@@ -162,6 +163,7 @@ class Life:
         run_directory = state / RUN
         run_directory.mkdir(mode=0o750, exist_ok=True)
         self._kernel = kernel
+        self._disk = Disk("configuration")
         self._box = Box(loaded.settings, kernel, Monitor(kernel.ports), run_directory)
         self._notifier = Notifier()
         recordings = state / RECORDER_DIRECTORY
@@ -238,7 +240,7 @@ class Life:
         if path == last_good:
             return
         try:
-            await asyncio.to_thread(write_whole, last_good, self._text.encode())
+            await self._disk.run(write_whole, last_good, self._text.encode())
             self._box.warnings.warn("last-good", "configuration", "warning", None)
         except OSError as error:
             text = f"the configuration cannot be kept as the last good one: {error}"
@@ -266,7 +268,7 @@ class Life:
             self._notifier.reloading()
             before, told = self._box.settings, self._source.config
             try:
-                loaded = await asyncio.to_thread(load, self._config, self._state)
+                loaded = await self._disk.run(load, self._config, self._state)
                 self._kernel.use_keys(loaded.settings.keys)
                 await self._box.change(loaded.settings)
             except (ConfigError, KeyFileError, NotInForceError, OSError) as error:

@@ -105,6 +105,22 @@ async def test_a_candidates_plan_is_compiled_beside_the_loop(
         assert compiled == {(True, False), (False, True)}
 
 
+async def test_a_reload_from_a_disk_that_hangs_is_refused(
+    tmp_path: Path, kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    lived, answers = life(tmp_path, kernel), threading.Event()
+    async with running(lived):
+        monkeypatch.setattr("appliance.supervisor.disk.WAIT_S", 0.0)
+        monkeypatch.setattr("appliance.supervisor.run.load", lambda *_: answers.wait())
+        try:
+            for _ in range(3):
+                with pytest.raises(ConfigError, match="the disk of the configuration does not"):
+                    await lived.reload()
+        finally:
+            answers.set()
+
+
 async def test_a_reload_brings_the_new_configuration_into_force(
     tmp_path: Path, kernel: StubbornKernel
 ) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import cast
 
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
 
 from appliance import turns
+from appliance.api.problems import ApiError
 from appliance.api.source import FlowQuery, HistoryQuery
 from appliance.config.flow import parse_flow
 from appliance.config.intent import Intent
@@ -326,3 +328,19 @@ async def test_live_flows_are_told_with_what_carries_them(
     assert [f.port for f in told.flows] == [5060]
     assert (told.count, told.is_complete) == (1, False)
     engine.close()
+
+
+async def test_a_disk_that_hangs_keeps_history_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, source = Event(), _source(_hub(1), tmp_path)
+    monkeypatch.setattr(module, "read_history", lambda *_: answers.wait())
+    asked = [asyncio.ensure_future(source.history(HistoryQuery())) for _ in range(40)]
+    try:
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*asked[2:], return_exceptions=True)
+            assert all(isinstance(each, ApiError) and each.problem.status == 503 for each in told)
+            assert await asyncio.to_thread(int) == 0  # as the kernel is served
+    finally:
+        answers.set()
+        await asyncio.gather(*asked, return_exceptions=True)
