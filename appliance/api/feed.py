@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Literal, NamedTuple
 
 BACKLOG = 256  # changes that a listener may lag behind: all rows of a hub, told by slices
 
@@ -10,30 +11,37 @@ class Overrun(Exception):  # noqa: N818 - an event for the listener, who starts 
     """The listener fell behind: changes are lost, and it must read the whole status again."""
 
 
-class Subscription(AsyncIterator[bytes]):
-    """One listener's queue of changes in JSON, from the moment of `Feed.subscribe` on.
+class Told(NamedTuple):
+    """An event for the listeners: a Change, or a whole Status in place of all that was told."""
+
+    data: bytes  # JSON
+    event: Literal["change", "status"] = "change"
+
+
+class Subscription(AsyncIterator[Told]):
+    """One listener's queue of what is told, from the moment of `Feed.subscribe` on.
 
     Ends when the feed closes.
     """
 
     def __init__(self, feed: "Feed") -> None:
         self._feed = feed
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()  # None: the end
+        self._queue: asyncio.Queue[Told | None] = asyncio.Queue()  # None: the end
         self._is_overrun = False
 
-    async def __anext__(self) -> bytes:
-        """The next change. Raises Overrun when some were lost. Cancelling loses nothing."""
-        change = await self._queue.get()
-        if change is not None:
-            return change
+    async def __anext__(self) -> Told:
+        """The next event. Raises Overrun when some were lost. Cancelling loses nothing."""
+        told = await self._queue.get()
+        if told is not None:
+            return told
         if self._is_overrun:
             raise Overrun
         raise StopAsyncIteration
 
-    def offer(self, change: bytes) -> None:
-        """Queue a change. Called by the feed."""
+    def offer(self, told: Told) -> None:
+        """Queue an event. Called by the feed."""
         if self._queue.qsize() < BACKLOG:
-            self._queue.put_nowait(change)
+            self._queue.put_nowait(told)
         else:
             self._is_overrun = True
             self.end()
@@ -64,10 +72,10 @@ class Feed:
         self._listeners.add(subscription)
         return subscription
 
-    def publish(self, change: bytes) -> None:
-        """Hand on a Change in JSON, which is made once for all who listen."""
+    def publish(self, told: Told) -> None:
+        """Hand on an event, which is made once for all who listen."""
         for listener in tuple(self._listeners):
-            listener.offer(change)
+            listener.offer(told)
 
     def close(self) -> None:
         """End every subscription."""

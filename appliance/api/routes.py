@@ -184,8 +184,9 @@ ROUTES: Final = (
         "events",
         "GET",
         "/v1/events",
-        "Server-sent events: `status` with a Status first, then `change` with a Change each; "
-        "after `overrun` connect again",
+        "Server-sent events: `status` with a Status first, then `change` with a Change each. When "
+        "configuration or stage change another `status` comes, in place of all that was told "
+        "before; after `overrun` connect again",
         None,
         EVENT_STREAM,
         problems=(Kind.TOO_MANY_STREAMS,),

@@ -1,4 +1,7 @@
-"""Server-sent events (HTML Living Standard, section 9.2): the status, then every change of it."""
+"""Server-sent events (HTML Living Standard, section 9.2): the status, then every change of it.
+
+A change tells rows that are new or different. When rows may have gone, the whole status is told.
+"""
 
 import asyncio
 
@@ -46,7 +49,7 @@ async def _follow(changes: Subscription, response: web.StreamResponse) -> None:
     while True:
         try:
             async with asyncio.timeout(KEEPALIVE_S):
-                change = await anext(changes)
+                told = await anext(changes)
         except TimeoutError:
             await _send(response, b": still here\n\n")
         except Overrun:
@@ -55,7 +58,7 @@ async def _follow(changes: Subscription, response: web.StreamResponse) -> None:
         except StopAsyncIteration:
             return
         else:
-            await _send(response, _event("change", change))
+            await _send(response, _event(told.event, told.data))
 
 
 async def _send(response: web.StreamResponse, octets: bytes) -> None:

@@ -181,7 +181,11 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is different since the last change told: rows replace those of the same identity."""
+    """What is different since the last change told: rows replace those of the same identity.
+
+    No row goes in this way. What another configuration removes, and what has no row, is told by a
+    whole Status again.
+    """
 
     __pydantic_config__ = STRICT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appliance import __version__, clock
 from appliance.api.classified import classified
-from appliance.api.feed import Feed, Subscription
+from appliance.api.feed import Feed, Subscription, Told
 from appliance.api.problems import ApiError, Kind, UnknownName
 from appliance.api.source import FlowQuery, HistoryQuery, Part, Row
 from appliance.config.flow import Flow
@@ -277,18 +277,32 @@ class Source:
         """Tell of changed rows, a slice each turn, and rest the longer the longer that took.
 
         Who begins to listen between two rounds is told of all that came after the first of them:
-        nothing falls between the status and the changes.
+        nothing falls between the status and the changes. Another configuration, or stage of life,
+        has all told anew: changes have no way to say what there is no more.
         """
         before, uplinks, rest = initial_state(), frozenset[object](), FEED_S
+        ground = self._ground()
         while True:
             await asyncio.sleep(rest)
             rest, state = FEED_S, self._box.engine.state
+            ground, ground_was = self._ground(), ground
             if self._feed.has_listeners:
                 now = self._now()
                 uplinks = self._tell_uplinks(uplinks, now)
-                await self._tell_sites(before, state, now)
+                if ground == ground_was:
+                    await self._tell_sites(before, state, now)
+                else:
+                    await self._tell_all()
                 rest = max(FEED_S, REST * (clock.monotonic() - now.monotonic))
             before = state
+
+    def _ground(self) -> tuple[Stage, ConfigStatus, Intent]:
+        return self.stage, self.config, self._box.engine.state.intent
+
+    async def _tell_all(self) -> None:
+        pieces = [piece async for piece in encode_in_turns(await self.status())]
+        self._feed.publish(Told(b"".join(pieces), "status"))
+        self._is_warned.set()  # newer ones may have been told meanwhile
 
     def _tell_uplinks(self, told: frozenset[object], now: Moment) -> frozenset[object]:
         """Tell of the uplinks that are not as `told`, apart from ages. Returns how they are."""
@@ -321,7 +335,7 @@ class Source:
                 now = self._now()
                 change = Change(now.wall, warnings=await collected(self._warnings(now)))
                 pieces = [piece async for piece in encode_in_turns(change)]
-                self._feed.publish(b"".join(pieces))
+                self._feed.publish(Told(b"".join(pieces)))
                 await asyncio.sleep(FEED_S)
 
     def _happened(
@@ -392,7 +406,7 @@ class Source:
         """Tell of a few rows or moves, if there are any and anybody listens."""
         is_news = change.uplinks or change.paths or change.classes or change.moves
         if is_news and self._feed.has_listeners:
-            self._feed.publish(encode(change))
+            self._feed.publish(Told(encode(change)))
 
     @staticmethod
     def _now() -> Moment:

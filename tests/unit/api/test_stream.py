@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.api import stream
-from appliance.api.feed import BACKLOG
+from appliance.api.feed import BACKLOG, Told
 from appliance.contract.codec import encode
 from appliance.contract.status import Change
 from tests.unit.api.running import Server, running
@@ -73,13 +73,17 @@ def test_the_status_comes_first_and_then_the_changes(
     assert isinstance(first, tuple)
     assert first[0] == "status"
     assert first[1]["site"] == STATUS.site
-    server.call(source.feed.publish, encode(Change(NOW, moves=(MOVE,))))
-    server.call(source.feed.publish, encode(Change(NOW + 1, warnings=())))
+    server.call(source.feed.publish, Told(encode(Change(NOW, moves=(MOVE,)))))
+    server.call(source.feed.publish, Told(encode(Change(NOW + 1, warnings=()))))
     second, third = listener.event(), listener.event()
     assert isinstance(second, tuple)
     assert isinstance(third, tuple)
     assert (second[0], second[1]["moves"][0]["reason"]) == ("change", MOVE.reason)
     assert (third[1]["at"], third[1]["warnings"]) == (NOW + 1, [])
+    server.call(source.feed.publish, Told(encode(STATUS), "status"))
+    fourth = listener.event()
+    assert isinstance(fourth, tuple)
+    assert fourth == first
 
 
 def test_the_stream_ends_when_the_feed_does(
@@ -94,7 +98,7 @@ def test_a_listener_that_does_not_read_is_told_that_it_missed_something(
     server: Server, source: ScriptedSource, listener: Listener
 ) -> None:
     listener.event()
-    large = encode(Change(NOW, moves=(MOVE,) * 250))  # more than the socket holds
+    large = Told(encode(Change(NOW, moves=(MOVE,) * 250)))  # more than the socket holds
     for _ in range(BACKLOG + 20):
         server.call(source.feed.publish, large)
     server.get("/v1/healthz")  # others are served meanwhile
@@ -112,7 +116,7 @@ def test_a_silent_stream_shows_that_it_lives(
         listener = Listener(server)
         listener.event()
         assert [listener.event(), listener.event()] == [": still here\n\n"] * 2
-        server.call(source.feed.publish, encode(Change(NOW)))
+        server.call(source.feed.publish, Told(encode(Change(NOW))))
         while isinstance(event := listener.event(), str):
             pass
         assert isinstance(event, tuple)
@@ -137,7 +141,7 @@ def test_a_listener_that_stops_reading_is_cut_off(
     with running(source, tmp_path) as server:
         listener = Listener(server)
         listener.event()
-        server.call(source.feed.publish, encode(Change(NOW, moves=(MOVE,) * 5000)))
+        server.call(source.feed.publish, Told(encode(Change(NOW, moves=(MOVE,) * 5000))))
         while source.feed.has_listeners:
             server.get("/v1/healthz")
         listener.close()

@@ -19,7 +19,8 @@ from appliance.config.flow import parse_flow
 from appliance.config.intent import Intent
 from appliance.contract.codec import decode
 from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName
-from appliance.contract.status import Change, ConfigStatus, Reloaded
+from appliance.contract.problem import ConfigProblem
+from appliance.contract.status import Change, ConfigStatus, Reloaded, Status
 from appliance.core.codec import encode_event
 from appliance.core.decide import initial_state
 from appliance.core.events import IntentChanged, PathsSampled, UplinkChanged
@@ -211,7 +212,7 @@ async def test_a_hub_tells_a_slice_of_its_rows_between_two_turns_of_the_loop(
 
     async def listen() -> None:
         async for told in changes:
-            change = decode(Change, told)
+            change = decode(Change, told.data)
             paths.update(row.path for row in change.paths)
             classes.update(row.site for row in change.classes if row.carriers[0].path[-3] == "2")
             assert len(change.paths) + len(change.classes) <= TURN
@@ -276,15 +277,15 @@ async def test_a_row_is_told_when_something_happened_to_it_not_when_it_grew_olde
     changes = source.subscribe()
     telling = asyncio.ensure_future(source.run())
     async with asyncio.timeout(20):
-        first, second, third = [decode(Change, await anext(changes)) for _ in range(3)]
+        first, second, third = [decode(Change, (await anext(changes)).data) for _ in range(3)]
         assert [row.slot for row in first.uplinks] == [1, 2]
         assert len({row.path for row in second.paths}) == 40
         assert len({(row.class_name, row.site) for row in third.classes}) == 22
         for names in (["s1/1-1", "s2/1-1"], ["s3/2-2"]):
             engine.handle(PathsSampled(tuple((named(name), GOOD) for name in names)))
-            told = [decode(Change, await anext(changes))]
+            told = [decode(Change, (await anext(changes)).data)]
             while not told[-1].paths:  # that a class meets its SLA is known with the first sample
-                told.append(decode(Change, await anext(changes)))
+                told.append(decode(Change, (await anext(changes)).data))
             assert [(row.path, row.delay_us) for row in told[-1].paths] == [
                 (name, 19_500) for name in names
             ]
@@ -295,7 +296,7 @@ async def test_a_row_is_told_when_something_happened_to_it_not_when_it_grew_olde
         assert engine.state.sites[SiteName("s1")].classes != moved
         classes: set[tuple[str, str]] = set()
         while len(classes) < 22:
-            change = decode(Change, await anext(changes))
+            change = decode(Change, (await anext(changes)).data)
             classes |= {(row.class_name, row.site) for row in change.classes if row.carriers}
     telling.cancel()
     await asyncio.wait([telling])
@@ -344,3 +345,41 @@ async def test_a_disk_that_hangs_keeps_history_alone(
     finally:
         answers.set()
         await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_what_another_configuration_or_stage_changes_is_told_as_a_whole_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEED_S", 0.01)
+    engine = _hub(3)
+    source = _source(engine, tmp_path)
+    for slot in (1, 2):
+        engine.handle(UplinkChanged(facts(slot)))
+    changes = source.subscribe()
+    telling = asyncio.ensure_future(source.run())
+
+    async def status() -> Status:
+        async for told in changes:
+            if told.event == "status":
+                return decode(Status, told.data)
+        raise EOFError
+
+    async with asyncio.timeout(20):
+        while not decode(Change, (await anext(changes)).data).classes:
+            pass
+        source.stage = "running"
+        told = await status()
+        assert (told.stage, len(told.paths)) == ("running", 12)
+        source.config = ConfigStatus("hub.yaml", "1" * 12, 1.0)
+        engine.handle(IntentChanged(intent(peers=[peer("s0", 2)])))
+        told = await status()
+        assert told.config.digest == "1" * 12
+        assert {row.site for row in told.paths} == {"s0"}
+        assert {row.site for row in told.classes} == {"s0", INTERNET}
+        refused = (ConfigProblem("/uplinks", 1, 1, "wrong", ""),)
+        source.config = ConfigStatus("hub.yaml", "1" * 12, 1.0, refused)
+        assert (await status()).config.refused == refused
+        assert decode(Change, (await anext(changes)).data).warnings is not None
+    telling.cancel()
+    await asyncio.wait([telling])
+    engine.close()
