@@ -5,6 +5,7 @@ middle of a line, the next file is begun, so that at most the last line of a fil
 reading leaves it out. Every function may block and raises OSError: call them from a thread.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
@@ -30,9 +31,12 @@ class Segments:
         self._room = 0
 
     def append(self, lines: Sequence[bytes], head: Callable[[], Sequence[bytes]] = list) -> None:
-        """Add whole lines, each with its line feed. A new file begins with the lines of `head`."""
+        """Add whole lines, each with its line feed. A new file begins with the lines of `head`.
+
+        One that somebody has removed is not written to any more: nobody could read it.
+        """
         octets = b"".join(lines)
-        if self._file is None or len(octets) > self._room:
+        if len(octets) > self._room or self._is_gone():
             self._begin(b"".join(head()), len(octets))
         self._write(octets)
 
@@ -45,6 +49,10 @@ class Segments:
     def octets(self) -> int:
         """Size of all files."""
         return sum(path.stat().st_size for path in files(self._directory, self._stem))
+
+    def _is_gone(self) -> bool:
+        """Is there no file to go on with?"""
+        return self._file is None or os.fstat(self._file.fileno()).st_nlink == 0
 
     def _begin(self, head: bytes, expected: int) -> None:
         self.close()

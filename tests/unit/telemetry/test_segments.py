@@ -1,6 +1,7 @@
 """Bounded files of lines: what is in them, what goes first, what a crash leaves."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -41,6 +42,16 @@ def test_what_was_appended_is_read_in_order(tmp_path: Path, new: New) -> None:
     segments.append([_line(1), _line(2)])
     segments.append([_line(3)])
     assert _lines(tmp_path / "new") == [b"000000001", b"000000002", b"000000003"]
+
+
+def test_a_file_that_somebody_removes_is_followed_by_another(tmp_path: Path, new: New) -> None:
+    directory = tmp_path / "new"
+    segments = new(directory, total_octets=1000)
+    segments.append([_line(1)])
+    shutil.rmtree(directory)
+    segments.append([_line(2)], lambda: [_line(0)])
+    segments.append([_line(3)])
+    assert _lines(directory) == [b"000000000", b"000000002", b"000000003"]
 
 
 def test_the_files_never_exceed_their_bound_and_keep_the_newest(tmp_path: Path, new: New) -> None:
