@@ -43,6 +43,13 @@ class UplinkHealth:
         self._health = Health()
         self._changed = asyncio.Event()
 
+    def use(self, uplink: Uplink) -> bool:
+        """Go on for an uplink that is asked as before, with its verdict. False: it is not."""
+        before, after = [(u.slot, u.device, u.targets, u.quorum) for u in (self._uplink, uplink)]
+        if before == after:
+            self._uplink = uplink
+        return before == after
+
     def facts_changed(self, facts: UplinkFacts) -> None:
         """The uplink came, went or changed: ask at once. One that went takes its verdict along.
 

@@ -141,7 +141,7 @@ class Box:
         self._overlaps = Overlaps(self.warnings)
         self._group: asyncio.TaskGroup | None = None
         self._to_end: tuple[tuple[int, int], ...] = ()  # marks of flows, with their masks
-        self._asking: list[asyncio.Task[None]] = []
+        self._asking: dict[Slot, asyncio.Task[None]] = {}
         self._monitor = monitor
         self._facts = FactsReader()
         self._inside: frozenset[int] = frozenset()  # devices with addresses of ours, by index
@@ -304,7 +304,7 @@ class Box:
         self.uplinks.release_others()
         self._use_probe_key()
         self.tunnels.follow(settings.intent)
-        self._restart_targets()
+        self._ask_targets()
         self.wake()  # whoever waits for the first plan hears of this one, and its warning ends
 
     def _listening(self, trouble: str | None) -> None:
@@ -350,7 +350,7 @@ class Box:
                 group.create_task(self._keep_in_force(), name="reconciler")
                 group.create_task(self.rates.run(), name="rates")
                 self._group = group
-                self._restart_targets()
+                self._ask_targets()
                 await asyncio.Future()
         finally:
             if self._reread is not None:
@@ -438,21 +438,24 @@ class Box:
             await self._settled.wait()
         return True
 
-    def _restart_targets(self) -> None:
-        """Ask the targets of the uplinks that there are now."""
-        for task in self._asking:
-            task.cancel()
-        self._asking.clear()
-        self.health.clear()
+    def _ask_targets(self) -> None:
+        """Ask the targets of the uplinks that there are now; who is asked already goes on."""
         if self._group is None:
             return
-        for uplink in self.settings.intent.uplinks:
+        wanted = {uplink.slot: uplink for uplink in self.settings.intent.uplinks}
+        for slot, health in tuple(self.health.items()):
+            if slot not in wanted or not health.use(wanted[slot]):
+                self._asking.pop(slot).cancel()
+                del self.health[slot]
+        for uplink in wanted.values():
+            if uplink.slot in self.health:
+                continue
             health = UplinkHealth(uplink, self._happened, self.jitter)
             self.health[uplink.slot] = health
             if (entry := self.engine.state.uplinks.get(uplink.slot)) and entry.facts:
                 health.facts_changed(entry.facts)
             name = f"targets of {uplink.name}"
-            self._asking.append(self._group.create_task(health.run(), name=name))
+            self._asking[uplink.slot] = self._group.create_task(health.run(), name=name)
 
     async def _keep_in_force(self) -> None:
         """Reconcile whenever there is reason to, and now and then without one."""

@@ -86,6 +86,13 @@ def test_a_healthy_uplink_is_asked_at_the_pace_of_its_kind() -> None:
         assert len(world.told) == 4
 
 
+def test_the_verdict_stays_while_the_same_is_asked() -> None:
+    health = World().health
+    assert health.use(replace(UPLINK, name=UplinkName("glass"), metered=True, weight=2))
+    for other in ({"device": "eth9"}, {"targets": TARGETS[:2]}, {"quorum": 2}, {"slot": Slot(3)}):
+        assert not health.use(replace(UPLINK, **other))  # type: ignore[arg-type]
+
+
 def test_jitter_spreads_the_interval_both_ways() -> None:
     for drawn, expected in ((0.0, INTERVAL_S * 0.9), (1.0, INTERVAL_S * 1.1)):
         world = World()

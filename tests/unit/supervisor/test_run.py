@@ -105,6 +105,32 @@ async def test_a_candidates_plan_is_compiled_beside_the_loop(
         assert compiled == {(True, False), (False, True)}
 
 
+async def test_a_reload_keeps_the_verdict_of_targets_that_stay(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    """A new one would be healthy with its first good round, an unhealthy one with the third."""
+
+    def configure(prefix: str, target: str) -> None:
+        path = write(tmp_path, prefix)
+        gateway = "gateway: 203.0.113.17"
+        text = path.read_text()
+        health = f"health: {{targets: [icmp {target}, icmp 198.51.100.2, icmp 198.51.100.3]}}"
+        path.write_text(text.replace(gateway, f"{gateway}, {health}"))
+
+    configure("192.0.2.0/24", "198.51.100.53")
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        kept, asking = lived._box.health[Slot(1)], lived._box._asking[Slot(1)]
+        configure("192.0.2.128/25", "198.51.100.53")
+        await lived.reload()
+        assert lived._box.health == {1: kept}
+        assert not asking.done()
+        configure("192.0.2.128/25", "198.51.100.54")
+        await lived.reload()
+        assert lived._box.health[Slot(1)] is not kept
+        assert asking.cancelling() or asking.cancelled()
+
+
 async def test_a_reload_from_a_disk_that_hangs_is_refused(
     tmp_path: Path, kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
