@@ -29,6 +29,7 @@ BATCH: Final = 16  # packets of one system call: the last leaves 0.2 ms after it
 _LARGEST = 2048  # no STAMP packet on a plane is larger than the plane's MTU
 _QUEUE = 4 << 20  # octets that may wait for us: a hub hears thousands of answers a second
 _PLAUSIBLE_NS = 2_000_000_000  # a packet cannot have waited longer for us to read it
+_STEP_NS = 5_000_000  # by which two clocks, read one after the other, differ when one was set
 
 _ENDPOINT = Struct("=H2sI16sI")  # sockaddr_in6: family, port in network order, flow, address, scope
 _HEADER = 16  # octets of a cmsghdr
@@ -96,6 +97,8 @@ class ProbeSocket:
             raise
         self._incoming = Buffers(BATCH, _LARGEST, _ENDPOINT.size, _CONTROL.size)
         self._outgoing = Buffers(BATCH, _LARGEST, _ENDPOINT.size, _PKTINFO.size)
+        self._wall_at_ns = clock.wall_ns() - clock.monotonic_ns()  # 0 of one clock on the other
+        self._was_set = False  # the wall clock was, after what waits had been stamped
 
     @classmethod
     def outside(cls, ports: Container[int]) -> Self:
@@ -147,14 +150,18 @@ class ProbeSocket:
     def receive(self) -> list[Packet]:
         """At most BATCH packets that wait; fewer mean that there are no more.
 
-        The kernel's stamps are on the wall clock, so it is their age that counts: an age that
-        cannot be, because the wall clock was set meanwhile, is taken as none.
+        The kernel's stamps are on the wall clock, so it is their age that counts. When that clock
+        was set meanwhile, nothing that waits has an age: an answer would else have come before it
+        was asked for, and be the fastest that there ever was. Both clocks are slewed alike.
         """
         buffers = self._incoming
         found = buffers.receive(self._socket.fileno())
         if not found:
             return []
         now_ns, wall_ns = clock.monotonic_ns(), clock.wall_ns()
+        if not -_STEP_NS < wall_ns - now_ns - self._wall_at_ns < _STEP_NS:
+            self._wall_at_ns, self._was_set = wall_ns - now_ns, True
+        oldest_ns = -1 if self._was_set else _PLAUSIBLE_NS
         octets, endpoints, control = buffers.octets, buffers.endpoints, buffers.control
         octets_room, endpoint_room, control_room = buffers.room
         packets = []
@@ -167,7 +174,7 @@ class ProbeSocket:
                 bytes(octets[octets_at : octets_at + size]),
                 bytes(endpoints[endpoint_at : endpoint_at + endpoint_room]),
                 info,
-                now_ns - age_ns if 0 <= age_ns <= _PLAUSIBLE_NS else now_ns,
+                now_ns - age_ns if 0 <= age_ns <= oldest_ns else now_ns,
                 hop_limit,
                 traffic_class,
             )
@@ -176,6 +183,8 @@ class ProbeSocket:
             octets_at += octets_room
             endpoint_at += endpoint_room
             control_at += control_room
+        if len(packets) < BATCH:
+            self._was_set = False  # the next ones are stamped by the clock of now
         return packets
 
     def send(self, packets: Sequence[Outgoing]) -> int:

@@ -46,6 +46,32 @@ def read(sock: ProbeSocket, count: int) -> list[Packet]:
     return found
 
 
+@pytest.mark.parametrize("step_ms", [500, 50, -50, -500])
+def test_a_wall_clock_that_is_set_makes_no_packet_older(
+    near: ProbeSocket, far: ProbeSocket, monkeypatch: pytest.MonkeyPatch, step_ms: int
+) -> None:
+    """Not by a little either: an answer of before it was asked for would count as the fastest."""
+    wall_ns, to_far = clock.wall_ns, endpoint(LOOPBACK, far.port)
+    before_ns = clock.monotonic_ns()
+    near.send([(b"", to_far, END)] * (2 * BATCH + 3))  # stamped before the call returns
+    monkeypatch.setattr(clock, "wall_ns", lambda: wall_ns() + step_ms * 1_000_000)
+    for packet in read(far, 2 * BATCH + 3):
+        assert before_ns <= packet.received_ns <= clock.monotonic_ns()
+
+
+def test_the_age_of_a_packet_counts_while_the_wall_clock_is_left_alone(
+    near: ProbeSocket, far: ProbeSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall_ns, to_far = clock.wall_ns, endpoint(LOOPBACK, far.port)
+    monkeypatch.setattr(clock, "wall_ns", lambda: wall_ns() + 1_000_000_000)
+    ages_ns = []
+    for _ in range(2):
+        near.send([(b"", to_far, END)])
+        (packet,) = read(far, 1)
+        ages_ns.append(clock.monotonic_ns() - packet.received_ns)
+    assert ages_ns[0] < 1_000_000_000 <= ages_ns[1]  # it had been set before the first
+
+
 class Odd:
     """Every other port."""
 
