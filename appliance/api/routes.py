@@ -73,6 +73,7 @@ ROUTES: Final = (
         "The measured paths to all sites",
         tuple[PathStatus, ...],
         parameters=(_SITE,),
+        problems=(Kind.UNKNOWN_NAME,),
     ),
     Route(
         "classes",
@@ -81,6 +82,7 @@ ROUTES: Final = (
         "Which paths carry each class to each site",
         tuple[ClassStatus, ...],
         parameters=(_CLASS, _SITE),
+        problems=(Kind.UNKNOWN_NAME,),
     ),
     Route(
         "warnings", "GET", "/v1/warnings", "Trouble that a user can see", tuple[WarningStatus, ...]
@@ -136,6 +138,7 @@ ROUTES: Final = (
             ),
             _CLASS,
         ),
+        problems=(Kind.UNKNOWN_NAME,),
         timeout_s=30.0,
     ),
     Route(

@@ -139,6 +139,7 @@ async def _status(call: Call) -> web.Response:
 
 async def _rows(call: Call) -> web.Response:
     """Uplinks, paths, classes or warnings: a part of the status, filtered by the parameters."""
+    call.source.look_up(call.asked.get("class"), call.asked.get("site"))
     wanted = {
         {"class": "class_name"}.get(name, name): value
         for name, value in call.asked.items()
@@ -168,6 +169,7 @@ async def _classify(call: Call) -> web.Response:
 
 async def _flows(call: Call) -> web.Response:
     query = FlowQuery(call.asked["limit"], call.asked["class"])
+    call.source.look_up(query.class_name, None)
     return _long_json(await call.source.flows(query))
 
 

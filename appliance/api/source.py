@@ -53,6 +53,9 @@ class StatusSource(Protocol):
     def rows(self, part: Part) -> Iterable[Row]:
         """The rows of one part of it. On a hub they are thousands: each is made as it is taken."""
 
+    def look_up(self, class_name: ClassName | None, site: SiteName | None) -> None:
+        """Raises UnknownName for a class or a site that the configuration does not have."""
+
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""
 

@@ -167,17 +167,21 @@ class Source:
         lines = self._box.rates.lines
         return report.uplinks(self._box.engine.state, since, self._since.probed, now, lines)
 
+    def look_up(self, class_name: ClassName | None, site: SiteName | None) -> None:
+        """Raises UnknownName for a class or a site that the configuration does not have."""
+        state = self._box.engine.state
+        if site is not None and entry_of(state, site) is None:
+            raise UnknownName(_unknown("site", site, [*state.sites, INTERNET]))
+        names = [each.name for each in state.intent.classes]
+        if class_name is not None and class_name not in names:
+            raise UnknownName(_unknown("class", class_name, names))
+
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""
-        state = self._box.engine.state
+        self.look_up(class_name, site)
+        state, now = self._box.engine.state, self._now()
         entry = entry_of(state, site)
-        if entry is None:
-            raise UnknownName(_unknown("site", site, [*state.sites, INTERNET]))
-        if class_name not in {each.name for each in state.intent.classes}:
-            known = [each.name for each in state.intent.classes]
-            raise UnknownName(_unknown("class", class_name, known))
-        now = self._now()
-        held = entry.classes.get(class_name)
+        held = entry.classes.get(class_name) if entry is not None else None
         explained, names = explain(state, class_name, site), self._names_of(state.intent)
         return Why(
             class_name,

@@ -294,6 +294,12 @@ class ScriptedSource:
     def rows(self, part: Part) -> Iterable[Row]:
         return iter(getattr(self.now_status, part))
 
+    def look_up(self, class_name: ClassName | None, site: SiteName | None) -> None:
+        for name, known in ((class_name, ("voice", "bulk", "default")), (site, ("hq", "dc"))):
+            if name not in (None, *known):
+                msg = f"There is no {name!r}: the configuration has {', '.join(known)}."
+                raise UnknownName(msg)
+
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         if (class_name, site) != (WHY.class_name, WHY.site):
             msg = f"There is no class {class_name!r} toward a site {site!r}."

@@ -236,3 +236,13 @@ def test_a_source_that_hangs_is_given_up(
 
 def test_no_operation_waits_for_ever_but_the_stream() -> None:
     assert {route.operation for route in ROUTES if route.timeout_s is None} == {"events"}
+
+
+@pytest.mark.parametrize(
+    "asked", ["flows?class=mars", "classes?class=mars", "classes?site=mars", "paths?site=mars"]
+)
+def test_a_filter_by_a_name_that_is_not_configured_is_told(server: Server, asked: str) -> None:
+    answer = server.get(f"/v1/{asked}")
+    assert answer.status == 404
+    assert _is_problem(answer, "unknown-name")
+    assert "the configuration has" in answer.json()["detail"]

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
 
 from appliance import turns
-from appliance.api.problems import ApiError
+from appliance.api.problems import ApiError, UnknownName
 from appliance.api.source import FlowQuery, HistoryQuery
 from appliance.config.flow import parse_flow
 from appliance.config.intent import Intent
@@ -383,3 +383,14 @@ async def test_what_another_configuration_or_stage_changes_is_told_as_a_whole_st
     telling.cancel()
     await asyncio.wait([telling])
     engine.close()
+
+
+async def test_names_that_are_not_configured_are_told_with_those_that_are(tmp_path: Path) -> None:
+    source = _source(_hub(2), tmp_path)
+    source.look_up(None, None)
+    for site in ("s0", "s1", INTERNET):
+        source.look_up(ClassName("voice"), SiteName(site))
+    with pytest.raises(UnknownName, match="no class 'mars': the configuration has default, voice"):
+        source.look_up(ClassName("mars"), None)
+    with pytest.raises(UnknownName, match="no site 'mars': the configuration has internet, s0, s1"):
+        source.look_up(None, SiteName("mars"))
