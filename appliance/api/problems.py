@@ -99,6 +99,10 @@ class UnknownName(LookupError):  # noqa: N818 - said as the source says it
     """A class or site that the configuration in force does not have."""
 
 
+class DiskHangsError(OSError):
+    """A disk that the answer is on does not answer."""
+
+
 def problem(kind: Kind, detail: str, errors: tuple[ConfigProblem, ...] = ()) -> Problem:
     """The details of one problem."""
     known = PROBLEM_KINDS[kind]

@@ -20,6 +20,7 @@ from appliance.api.openapi import render
 from appliance.api.problems import (
     PROBLEM_KINDS,
     ApiError,
+    DiskHangsError,
     Kind,
     UnknownName,
     config_problems,
@@ -104,6 +105,8 @@ async def _problems(
         errors = config_problems(error)
         text = f"{error.name}: {len(errors)} error{'s' if len(errors) != 1 else ''}."
         return _problem_response(problem(Kind.CONFIG_REFUSED, text, errors))
+    except DiskHangsError as error:
+        return _problem_response(problem(Kind.DISK_HANGS, f"{str(error).capitalize()}."))
     except TimeoutError:
         return _problem_response(problem(Kind.TIMED_OUT, f"{request.path} took too long."))
     except web.HTTPException as error:  # aiohttp's own: no route, wrong method, body too large

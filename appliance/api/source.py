@@ -68,7 +68,7 @@ class StatusSource(Protocol):
     async def history(self, query: HistoryQuery) -> History:
         """Moves from the recorder, the newest last. Empty when the recorder cannot be read.
 
-        Raises ApiError when the disk hangs.
+        Raises DiskHangsError.
         """
 
     async def plan_text(self, *, dry_run: bool, candidate: Intent | None) -> tuple[str, ...]:

@@ -10,14 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
 from typing import ParamSpec, TypeVar
 
+from appliance.api.problems import DiskHangsError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 WAIT_S = 60.0  # more than a hub takes to read its configuration
-
-
-class DiskHangsError(OSError):
-    """The disk does not answer."""
 
 
 class Disk:

@@ -10,7 +10,7 @@ from pathlib import Path
 from appliance import __version__, clock
 from appliance.api.classified import classified
 from appliance.api.feed import Feed, Subscription, Told
-from appliance.api.problems import ApiError, Kind, UnknownName
+from appliance.api.problems import UnknownName
 from appliance.api.source import FlowQuery, HistoryQuery, Part, Row
 from appliance.config.flow import Flow
 from appliance.config.intent import Intent
@@ -46,7 +46,7 @@ from appliance.plan.plan import Add
 from appliance.plan.text import render_op
 from appliance.supervisor import flows, report
 from appliance.supervisor.box import Box
-from appliance.supervisor.disk import Disk, DiskHangsError
+from appliance.supervisor.disk import Disk
 from appliance.supervisor.report import Moment
 from appliance.telemetry.budget import Budget
 from appliance.telemetry.metrics import render_metrics
@@ -229,7 +229,7 @@ class Source:
     async def history(self, query: HistoryQuery) -> History:
         """Moves from the recorder, the newest last, also those that it has yet to write.
 
-        Raises ApiError when the disk hangs.
+        Raises DiskHangsError.
         """
 
         def is_wanted(move: Move) -> bool:
@@ -240,12 +240,9 @@ class Source:
             )
 
         unwritten = self._recorder.unwritten
-        try:
-            return await self._disk.run(
-                read_history, self._directory, query.limit, is_wanted, unwritten
-            )
-        except DiskHangsError as error:
-            raise ApiError(Kind.DISK_HANGS, f"{str(error).capitalize()}.") from error
+        return await self._disk.run(
+            read_history, self._directory, query.limit, is_wanted, unwritten
+        )
 
     async def plan_text(self, *, dry_run: bool, candidate: Intent | None) -> tuple[str, ...]:
         """Commands of the whole plan, or of what is outstanding in the kernel, made in turns."""

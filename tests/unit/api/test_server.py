@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.api.problems import PROBLEM_KINDS
+from appliance.api.problems import PROBLEM_KINDS, DiskHangsError
 from appliance.api.requests import BODY_OCTETS
 from appliance.api.routes import ROUTES
 from appliance.api.source import FlowQuery
@@ -246,3 +246,16 @@ def test_a_filter_by_a_name_that_is_not_configured_is_told(server: Server, asked
     assert answer.status == 404
     assert _is_problem(answer, "unknown-name")
     assert "the configuration has" in answer.json()["detail"]
+
+
+def test_a_disk_that_hangs_is_told(
+    server: Server, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def history(_: object) -> None:
+        raise DiskHangsError("the disk of the recordings does not answer")  # noqa: EM101
+
+    monkeypatch.setattr(source, "history", history)
+    answer = server.get("/v1/history")
+    assert answer.status == 503
+    assert _is_problem(answer, "disk-hangs")
+    assert answer.json()["detail"] == "The disk of the recordings does not answer."

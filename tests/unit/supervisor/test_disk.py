@@ -6,8 +6,9 @@ from threading import Event
 
 import pytest
 
+from appliance.api.problems import DiskHangsError
 from appliance.supervisor import disk as module
-from appliance.supervisor.disk import Disk, DiskHangsError
+from appliance.supervisor.disk import Disk
 
 MORE_THAN_ANY_POOL_HAS = 40
 
