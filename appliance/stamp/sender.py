@@ -112,7 +112,8 @@ class SessionSender:
         """An answer is overdue `max(floor_ns, k * deviation)` after the smoothed delay.
 
         That is never later than `longest_timeout_ns`, after which a probe is lost for good; before
-        the first answer it is `initial_timeout_ns`. `ssid` is 1..65535, and one of its own for each path to a far end.
+        the first answer it is `initial_timeout_ns`. `ssid` is 1..65535, and one of its own for each
+        path to a far end.
         `capacity` bounds the probes awaited, and as many again that are overdue.
         """
         if not 0 < ssid < 1 << 16 or min(floor_ns, k, initial_timeout_ns, capacity) < 1:
