@@ -10,8 +10,9 @@ from typing import Any
 
 from lab.machine import CommandError, Daemon, Machine
 
-STATE = Path("/run/lab/state")
-# What a box writes to where. Shared by all machines of the guest, so every site has its own.
+# Shared by all machines of the guest, so every site has its own. Apart, as on a box: the state may
+# lie on a disk of the story's choice.
+STATE, RUN = Path("/run/lab/state"), Path("/run/lab/run")
 CONFIG_NAME = "branchline.yaml"
 SOCKET_NAME = "api.sock"
 PRIORITY = ("nice", "-n", "-5")  # as systemd/branchline.service gives
@@ -20,8 +21,8 @@ PRIORITY = ("nice", "-n", "-5")  # as systemd/branchline.service gives
 class Supervisor:
     """`branchline run` on one site. Create through `Site.supervise`; it runs from then on.
 
-    `directory` holds the configuration, its secrets and the supervisor's state, and outlives
-    kills and restarts, as a disk would.
+    `directory` holds the configuration, its secrets and the supervisor's state, `run_directory` its
+    socket and leases. Both outlive kills and restarts.
     """
 
     def __init__(self, machine: Machine, config: Mapping[str, object] | str) -> None:
@@ -29,9 +30,12 @@ class Supervisor:
         self.directory = STATE / machine.name
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_file = self.directory / CONFIG_NAME
-        self.socket = self.directory / SOCKET_NAME
+        self.run_directory = RUN / machine.name
+        self.run_directory.mkdir(parents=True, exist_ok=True)
+        self.socket = self.run_directory / SOCKET_NAME
         self.daemon: Daemon | None = None
-        self._branchline = ("branchline", "--state-dir", str(self.directory))
+        folders = ("--state-dir", str(self.directory), "--run-dir", str(self.run_directory))
+        self._branchline = ("branchline", *folders)
         self.write_config(config)
 
     def write_config(self, config: Mapping[str, object] | str) -> None:

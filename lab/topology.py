@@ -23,7 +23,7 @@ from lab.programs import IperfResult, IperfRun, PingResult
 from lab.report import Report
 from lab.sessions import SessionsResult, TcpSessions
 from lab.stream import Stream, StreamResult
-from lab.supervisor import STATE, Supervisor
+from lab.supervisor import RUN, STATE, Supervisor
 from lab.underlay import Addressing, Internet, Uplink
 
 Family = Literal[4, 6]
@@ -441,7 +441,8 @@ class Lab:
             each.destroy()
         self._machines.clear()
         machine.forget_logs()
-        shutil.rmtree(STATE, ignore_errors=True)
+        for directory in (STATE, RUN):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 __all__ = [

@@ -94,8 +94,8 @@ def _what_to_do(path: Path, error: Exception) -> str:
             return (
                 f"no supervisor answers at {path}. Is it running? Start it with"
                 " `systemctl start branchline`, or by hand with `branchline run --config FILE`."
-                " Does it keep its state elsewhere? Say where with --state-dir or"
-                " BRANCHLINE_STATE_DIR."
+                " Does it keep its state elsewhere? Say where with --state-dir and --run-dir, as it"
+                " was told."
             )
         case PermissionError():
             return (

@@ -19,6 +19,7 @@ from appliance.cli.client import Client, Refused, Unreachable
 from appliance.contract.wire import SOCKET_NAME
 
 DEFAULT_STATE_DIR = Path("/var/lib/branchline")
+DEFAULT_RUN_DIR = Path("/run/branchline")
 DEFAULT_CONFIG = Path("/etc/branchline/config.yaml")
 REFUSED, UNREACHABLE = 1, 3
 # Between two looks for cyclic garbage, of which the supervisor makes little: its code and a hub's
@@ -33,9 +34,11 @@ R = TypeVar("R")
 class Context:
     """Where the supervisor keeps its state, and how to reach it."""
 
-    def __init__(self, state_dir: Path, socket: Path | None) -> None:
+    def __init__(self, state_dir: Path, run_dir: Path | None, socket: Path | None) -> None:
+        is_usual = state_dir == DEFAULT_STATE_DIR
         self.state_dir = state_dir
-        self.socket = socket or state_dir / SOCKET_NAME
+        self.run_dir = run_dir or (DEFAULT_RUN_DIR if is_usual else state_dir / "run")
+        self.socket = socket or self.run_dir / SOCKET_NAME
         self.client = Client(self.socket)
 
 
@@ -91,17 +94,27 @@ def wall() -> float:
     default=DEFAULT_STATE_DIR,
     show_default=True,
     show_envvar=True,
-    help="Where the supervisor keeps its state and its socket.",
+    help="Where the supervisor keeps what outlives a boot.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="BRANCHLINE_RUN_DIR",
+    show_envvar=True,
+    help="Where it keeps leases and its socket.  "
+    f"[default: {DEFAULT_RUN_DIR}; with another state directory, run in it]",
 )
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The supervisor's socket, if not api.sock in the state directory.",
+    help="The supervisor's socket, if not api.sock in the run directory.",
 )
 @click.pass_context
-def main(context: click.Context, state_dir: Path, socket: Path | None) -> None:
+def main(
+    context: click.Context, state_dir: Path, run_dir: Path | None, socket: Path | None
+) -> None:
     """Branchline steers traffic over measured WireGuard paths."""
-    context.obj = Context(state_dir, socket)
+    context.obj = Context(state_dir, run_dir, socket)
 
 
 @main.command()
@@ -117,7 +130,7 @@ def run(context: Context, config: Path, *, verbose: bool) -> None:
     from appliance.telemetry.log import set_up
 
     set_up(is_verbose=verbose)
-    sys.exit(run_supervisor(config, context.state_dir))
+    sys.exit(run_supervisor(config, context.state_dir, context.run_dir))
 
 
 @main.command()

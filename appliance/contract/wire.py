@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from annotated_types import Ge, Le
 
-SOCKET_NAME: Final = "api.sock"  # of the local API, in the state directory
+SOCKET_NAME: Final = "api.sock"  # of the local API, in the run directory
 STRICT: Final = {"extra": "forbid"}  # the `__pydantic_config__` of every wire type
 
 UnixTime = Annotated[float, Ge(0), Le(1e11)]

@@ -151,18 +151,22 @@ def served_devices(directory: Path) -> set[str]:
 
 
 def configuration(leases: Path) -> str:
-    """The text of dhcpcd.conf(5). Raises ValueError for a path that it cannot express."""
-    if any(c.isspace() or c in "\"'\\#" for c in str(leases)):
-        message = f"{leases}: dhcpcd cannot take a directory with spaces or quotes in its name"
-        raise ValueError(message)
+    """The text of dhcpcd.conf(5)."""
     return CONFIGURATION.format(leases=leases)
 
 
 def leases_directory(directory: Path) -> Path:
-    """Where the hook keeps what it is told; made if need be."""
-    leases = directory / "leases"
+    """Where the hook keeps what it is told."""
+    return directory / "leases"
+
+
+def make_leases_directory(directory: Path) -> None:
+    """Make it if need be. Raises OSError, also for a name that dhcpcd.conf(5) cannot express."""
+    leases = leases_directory(directory)
+    if any(c.isspace() or c in "\"'\\#" for c in str(leases)):
+        message = f"{leases}: dhcpcd takes no spaces or quotes: choose another --run-dir"
+        raise OSError(message)
     leases.mkdir(mode=0o700, exist_ok=True)
-    return leases
 
 
 def read_leases(directory: Path, device: str, pid: int | None = None) -> LeaseFacts:

@@ -82,9 +82,9 @@ def merge(
 class Uplinks:
     """Keeps the facts of all uplinks and emits each change. Call from one event loop.
 
-    `directory` is the run directory, which must survive the supervisor and not the boot. `jitter`
-    yields numbers in 0..1. `warn` takes a device and what keeps its DHCP client from working, or
-    None. Nothing is emitted before the first `resync`.
+    `directory` is the run directory, with a place for leases, which must survive the supervisor and
+    not the boot. `jitter` yields numbers in 0..1. `warn` takes a device and what keeps its DHCP
+    client from working, or None. Nothing is emitted before the first `resync`.
     """
 
     def __init__(

@@ -38,6 +38,7 @@ from appliance.kernel.keys import KeyFileError, load_keys, load_probe_key
 from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
 from appliance.kernel.monitor import Monitor
+from appliance.services.dhcp import make_leases_directory
 from appliance.supervisor.box import Box, Settings
 from appliance.supervisor.disk import Disk
 from appliance.supervisor.notify import Notifier
@@ -51,22 +52,25 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 LAST_GOOD = "last-good.yaml"
-RUN = "run"  # what lives as long as the boot: leases, process records
 FAILED = 1
 # What is told in a sentence. Anything else is a fault of our own and leaves a traceback.
 EXPLAINED = (AlreadyRunningError, KeyFileError, ConfigError, KernelError, OSError)
 
 
-def run(config: Path, state: Path) -> int:
+def run(config: Path, state: Path, run_directory: Path) -> int:
     """Run a box until SIGTERM or SIGINT. The exit status: 0 stopped, 1 failed.
 
-    `state` holds the key, the recordings and the API's socket. What went wrong and what to do
-    about it is printed on standard error.
+    `state` holds the key and the recordings; its disk may be full or read-only. `run_directory`
+    holds what lives as long as the boot: leases, records of DHCP clients, the API's socket. What
+    went wrong and what to do about it is printed on standard error.
     """
+    run_directory = run_directory.absolute()  # dhcpcd works elsewhere
     try:
         ebpf.keep_from_children()
-        state.mkdir(mode=0o750, parents=True, exist_ok=True)
-        return asyncio.run(_run(config, state))
+        for directory in (state, run_directory):
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_leases_directory(run_directory)
+        return asyncio.run(_run(config, state, run_directory))
     except EXPLAINED as error:
         print(f"branchline: {error}", file=sys.stderr)
         return FAILED
@@ -88,7 +92,7 @@ def _each(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield each
 
 
-async def _run(config: Path, state: Path) -> int:
+async def _run(config: Path, state: Path, run_directory: Path) -> int:
     lock = SupervisorLock()
     try:
         is_new = not is_proven()
@@ -99,7 +103,8 @@ async def _run(config: Path, state: Path) -> int:
         has_shares = any(shaping.shares for shaping in shaped)
         if is_new and shaped and _lacks(await missing_for_shaping(has_shares=has_shares)):
             return FAILED
-        await Life(config, state, loaded, LinuxKernel(loaded.settings.keys)).run()
+        kernel = LinuxKernel(loaded.settings.keys)
+        await Life(config, state, run_directory, loaded, kernel).run()
         return 0
     finally:
         lock.close()
@@ -156,12 +161,13 @@ def as_config_error(config: Path, error: Exception) -> ConfigError:
 class Life:
     """One run of the supervisor, from adoption to the signal that ends it."""
 
-    def __init__(self, config: Path, state: Path, loaded: Loaded, kernel: Kernel) -> None:
+    def __init__(
+        self, config: Path, state: Path, run_directory: Path, loaded: Loaded, kernel: Kernel
+    ) -> None:
         self._text = loaded.text  # of the configuration that is wanted or in force
         self._config = config
         self._state = state
-        run_directory = state / RUN
-        run_directory.mkdir(mode=0o750, exist_ok=True)
+        self._socket = run_directory / SOCKET_NAME
         self._kernel = kernel
         self._disk = Disk("configuration")
         self._box = Box(loaded.settings, kernel, Monitor(kernel.ports), run_directory)
@@ -187,7 +193,7 @@ class Life:
         await self._box.adopt()
         async with AsyncExitStack() as stack:
             stack.callback(self._notifier.close)
-            await stack.enter_async_context(serve(self._source, self._state / SOCKET_NAME))
+            await stack.enter_async_context(serve(self._source, self._socket))
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._start(self._box.run(), "box")

@@ -18,6 +18,7 @@ from appliance.core.events import UplinkChanged, UplinkProbed
 from appliance.kernel.facts import FactsReader
 from appliance.kernel.monitor import LinkChanged, Monitor
 from appliance.probing.health import UplinkHealth
+from appliance.services.dhcp import make_leases_directory
 from appliance.services.uplinks import Link, LinkAddress, Uplinks
 
 
@@ -102,6 +103,7 @@ def main() -> None:
     handler = logging.getLogger().handlers[0]
     handler.setFormatter(_Formatter())
     directory = Path(sys.argv[1])
+    make_leases_directory(directory)
     uplinks = [uplink_of(json.loads(text)) for text in sys.argv[2:]]
     asyncio.run(Follower(directory, uplinks).run())
 

@@ -56,7 +56,8 @@ def story_with_the_rights_of_the_unit(lab: Lab) -> None:
         NOTIFY.chmod(0o777)
         systemd.setblocking(False)
         unit = a.supervisor = Unit(a, fleet.config("a"))
-        _own(unit.directory)
+        for directory in (unit.directory, unit.run_directory):
+            _own(directory)
         for directory in DHCPCD:
             directory.mkdir(exist_ok=True)
             _own(directory)
@@ -111,7 +112,7 @@ def story_who_may_ask(lab: Lab) -> None:
     fleet.add(a, 1)
     unit = a.supervise(fleet.config("a"))
     stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    command = ["sh", "-c", f"branchline --state-dir {unit.directory} status 2>&1"]
+    command = ["sh", "-c", f"branchline --run-dir {unit.run_directory} status 2>&1"]
     said = a.run([*stranger, *command], check=False)
     lab.check("use sudo, or join the group" in said, f"a stranger may not ask: {said.strip()}")
     member = ["setpriv", "--reuid=65534", f"--regid={os.getgid()}", "--clear-groups"]

@@ -41,16 +41,15 @@ ASKING = {
 }
 
 
-def ask(state_dir: Path, *arguments: str) -> Result:
+def ask(directory: Path, *arguments: str) -> Result:
     """Run a command in this process, at the time and in the zone of the golden files."""
+    folders = ("--state-dir", str(directory), "--run-dir", str(directory))
     before = os.environ.get("TZ")
     os.environ["TZ"] = "UTC"
     time.tzset()
     try:
         with patch("appliance.clock.wall_ns", lambda: int(NOW * 1e9)):
-            return CliRunner().invoke(
-                main, ["--state-dir", str(state_dir), *arguments], catch_exceptions=False
-            )
+            return CliRunner().invoke(main, [*folders, *arguments], catch_exceptions=False)
     finally:
         os.environ.pop("TZ")
         if before is not None:

@@ -32,7 +32,7 @@ def _heavy_modules_of(*arguments: str) -> list[str]:
 @pytest.mark.parametrize("arguments", [["status"], ["paths", "--json"], ["why", "voice", "hq"]])
 def test_asking_loads_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     with running(ScriptedSource(), tmp_path):
-        assert _heavy_modules_of("--state-dir", str(tmp_path), *arguments) == []
+        assert _heavy_modules_of("--run-dir", str(tmp_path), *arguments) == []
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -18,6 +18,7 @@ from appliance.services.dhcp import (
     configuration,
     hook_fault,
     leases_directory,
+    make_leases_directory,
     read_leases,
     release,
     served_devices,
@@ -28,6 +29,7 @@ from tests.unit.services.hook import ADVERT, BOUND, BOUND6, HEAD
 
 def run_hook(directory: Path, variables: dict[str, str]) -> None:
     """As dhcpcd does: the variables are all of the environment but the path."""
+    make_leases_directory(directory)
     told = {k: v for k, v in variables.items() if k not in HEAD}
     environment = told | {
         "PATH": os.environ["PATH"],
@@ -98,6 +100,11 @@ def test_what_is_kept_is_nobody_elses_to_read(tmp_path: Path) -> None:
     assert (leases_directory(tmp_path) / "eth0.dhcp").stat().st_mode & 0o777 == 0o600
 
 
+def test_looking_for_leases_makes_nothing(tmp_path: Path) -> None:
+    assert read_leases(tmp_path, "eth0") == LeaseFacts()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_hook_can_be_run() -> None:
     assert hook_fault() is None
 
@@ -116,9 +123,10 @@ def test_the_configuration_is_what_the_traps_demand() -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", 'a"b', "a\\b", "a#b"])
-def test_a_directory_that_dhcpcd_cannot_take_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="spaces or quotes"):
-        configuration(Path("/run") / name)
+def test_a_directory_that_dhcpcd_cannot_take_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match=r"spaces or quotes.*--run-dir"):
+        make_leases_directory(tmp_path / name)
 
 
 def test_a_dhcpcd_that_keeps_what_has_run_out_hangs(tmp_path: Path) -> None:

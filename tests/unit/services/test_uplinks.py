@@ -20,7 +20,7 @@ from appliance.config.intent import Method, Uplink
 from appliance.contract.ids import Label, Slot, UplinkName
 from appliance.core.events import UplinkChanged, UplinkFacts
 from appliance.kernel.process import Child, boot_id, start_time
-from appliance.services.dhcp import leases_directory, served_devices
+from appliance.services.dhcp import leases_directory, make_leases_directory, served_devices
 from appliance.services.lease import Lease4, LeaseFacts, Router
 from appliance.services.uplinks import Link, LinkAddress, Uplinks, merge
 from tests.unit.services.hook import ADVERT, BOUND, hook_file
@@ -118,6 +118,7 @@ class World:
 
 
 def world(tmp_path: Path, *uplinks: Uplink) -> World:
+    make_leases_directory(tmp_path)
     made: list[World] = []
 
     def emit(event: UplinkChanged) -> None:

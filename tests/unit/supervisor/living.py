@@ -12,6 +12,7 @@ from appliance.kernel.fake import FakeKernel
 from appliance.kernel.kernel import KernelError
 from appliance.plan.plan import Key, Observed, Op
 from appliance.plan.text import render_op
+from appliance.services.dhcp import make_leases_directory
 from appliance.supervisor.run import Life, load
 
 TUNNEL_PORTS = range(51820, 51820 + 256)  # the default
@@ -72,9 +73,11 @@ def write(
 
 def life(folder: Path, kernel: FakeKernel) -> Life:
     """Made, not started. The configuration has been written."""
-    config, state = folder / "a.yaml", folder / "state"
-    state.mkdir(exist_ok=True)
-    return Life(config, state, load(config, state), kernel)
+    config, state, run = folder / "a.yaml", folder / "state", folder / "run"
+    for directory in (state, run):
+        directory.mkdir(exist_ok=True)
+    make_leases_directory(run)
+    return Life(config, state, run, load(config, state), kernel)
 
 
 @contextlib.asynccontextmanager

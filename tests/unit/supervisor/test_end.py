@@ -11,7 +11,7 @@ GONE = OSError(19, "No such device", "eth0")
 
 
 def _ends_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def failing(_config: Path, _state: Path) -> int:
+    async def failing(_config: Path, _state: Path, _run: Path) -> int:
         raise error
 
     monkeypatch.setattr(module, "_run", failing)
@@ -27,8 +27,15 @@ def test_what_the_world_did_is_told_in_a_sentence(
     error: BaseException,
 ) -> None:
     _ends_with(error, monkeypatch)
-    assert run(tmp_path / "a.yaml", tmp_path) == FAILED
+    assert run(tmp_path / "a.yaml", tmp_path, tmp_path) == FAILED
     assert capsys.readouterr().err == f"branchline: {GONE}\n"
+
+
+def test_a_run_directory_that_dhcpcd_cannot_take_is_refused_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "a.yaml", tmp_path, tmp_path / "my box") == FAILED
+    assert "takes no spaces or quotes: choose another --run-dir" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_leaves_its_traceback(
@@ -36,4 +43,4 @@ def test_a_fault_of_ours_leaves_its_traceback(
 ) -> None:
     _ends_with(ExceptionGroup("tasks", [GONE, KeyError("x")]), monkeypatch)
     with pytest.raises(ExceptionGroup):
-        run(tmp_path / "a.yaml", tmp_path)
+        run(tmp_path / "a.yaml", tmp_path, tmp_path)

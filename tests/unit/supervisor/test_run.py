@@ -67,6 +67,22 @@ async def test_a_fault_in_a_callback_ends_the_supervisor(
     assert kernel.owned == held  # forwarding goes on
 
 
+async def test_it_runs_and_answers_though_nothing_can_be_written_to_its_state(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    _write_lte(tmp_path)
+    lived = life(tmp_path, kernel)
+    for file in (tmp_path / "state").iterdir():
+        file.unlink()
+    (tmp_path / "state").rmdir()
+    (tmp_path / "state").touch()
+    async with running(lived):
+        assert lived._source.stage == "running"
+        assert (tmp_path / "run" / "api.sock").is_socket()
+        await until(lambda: {"recorder", "last-good"} <= codes(lived))
+        assert (tmp_path / "run" / "leases").is_dir()
+
+
 async def test_trouble_with_a_connection_of_the_api_does_not(
     tmp_path: Path, kernel: StubbornKernel
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from appliance.cli.main import main
+from appliance.cli.main import Context, main
 from tests.lab import confined
 
 UNIT = Path(__file__).parents[3] / "systemd" / "branchline.service"
@@ -99,7 +99,12 @@ def test_its_state_is_where_the_commands_look_for_it() -> None:
     settings = _settings()
     assert "branchline" in settings["StateDirectory"][0].split()
     assert "BRANCHLINE_STATE_DIR=/var/lib/branchline" in settings["Environment"]
-    assert "/var/lib/branchline" in CliRunner().invoke(main, ["--help"]).output
+    assert "branchline" in settings["RuntimeDirectory"][0].split()
+    assert Context(Path("/var/lib/branchline"), None, None).run_dir == Path("/run/branchline")
+    assert Context(Path("/tmp/box"), None, None).run_dir == Path("/tmp/box/run")
+    told = CliRunner().invoke(main, ["--help"]).output
+    assert "/var/lib/branchline" in told
+    assert "/run/branchline" in told
 
 
 def test_its_user_can_be_made(tmp_path: Path) -> None:
