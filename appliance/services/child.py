@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,10 +78,13 @@ class Service:
     async def run(self) -> None:
         """Keep it running, for ever."""
         pause_s = LEAST_PAUSE_S
-        with self._output() as output:
+        output: int | None = None
+        with ExitStack() as stack:
             while True:
                 began = clock.monotonic()
                 try:
+                    if output is None:
+                        output = stack.enter_context(self._output())
                     child = await self._adopted() or self._spawned(output)
                 except OSError as error:
                     log.warning(
@@ -99,7 +102,10 @@ class Service:
                 pause_s = min(2 * pause_s, MOST_PAUSE_S)
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the program that runs, if one does, by this signal and at last by SIGKILL."""
+        """End the program that runs, if one does, by this signal and at last by SIGKILL.
+
+        Raises OSError when it has ended and its files cannot be removed.
+        """
         await end(self._record, number)
         _forget(self._fifo)
 
@@ -162,12 +168,19 @@ class Service:
 
     @contextmanager
     def _output(self) -> Iterator[int]:
-        """The descriptor to give to the program, while its lines are read into the log."""
+        """The descriptor to give to the program, while its lines are read into the log.
+
+        Raises OSError.
+        """
         with contextlib.suppress(FileExistsError):
             os.mkfifo(self._fifo, 0o600)
         # Two descriptions: a program may change the flags of its own.
         ours = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
-        theirs = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            theirs = os.open(self._fifo, os.O_RDWR | os.O_NONBLOCK)
+        except OSError:
+            os.close(ours)
+            raise
         loop = asyncio.get_running_loop()
         lines = Lines(self._program.name)
 
@@ -217,7 +230,7 @@ class Lines:
 
 
 async def end(record_file: Path, number: signal.Signals) -> None:
-    """End the program of a record, if it runs, and forget the record."""
+    """End the program of a record, if it runs, and forget the record. Raises OSError."""
     record = read_record(record_file)
     child = adopt(record.pid, record.birth) if record else None
     if child is not None:

@@ -98,12 +98,7 @@ class DhcpClient:
             try:
                 service = self._service(self._index)
             except OSError as error:
-                log.warning(
-                    "DHCP client cannot be configured",
-                    extra={"device": self._device, "error": str(error)},
-                )
-                self._tell(f"its configuration cannot be written: {error.strerror}")
-                await asyncio.sleep(RETRY_S)
+                await self._pause("its configuration cannot be written", error)
                 continue
             running = asyncio.ensure_future(service.run())
             changed = asyncio.ensure_future(self._changed.wait())
@@ -115,7 +110,24 @@ class DhcpClient:
             finally:
                 await _cancelled(running, changed)
             # What it served is gone, or is another device of the same name.
-            await service.end()
+            await self._end(service)
+
+    async def _end(self, service: Service) -> None:
+        while True:
+            try:
+                await service.end()
+            except OSError as error:
+                await self._pause("its files cannot be removed", error)
+            else:
+                return self._tell(None)
+
+    async def _pause(self, trouble: str, error: OSError) -> None:
+        log.warning(
+            "DHCP client has to wait",
+            extra={"device": self._device, "trouble": trouble, "error": str(error)},
+        )
+        self._tell(f"{trouble}: {error.strerror}")
+        await asyncio.sleep(RETRY_S)
 
     async def release(self) -> None:
         """End dhcpcd for good: addresses and lease are given up."""
@@ -137,7 +149,10 @@ class DhcpClient:
 
 
 async def release(device: str, directory: Path) -> None:
-    """End the dhcpcd of a device that is none of ours any more, and forget what it told."""
+    """End the dhcpcd of a device that is none of ours any more, and forget what it told.
+
+    Raises OSError when it has ended and its files cannot be removed.
+    """
     await end(directory / f"dhcp-{device}.child", RELEASE)
     for protocol in PROTOCOLS:
         _lease_file(directory, device, protocol).unlink(missing_ok=True)
@@ -202,6 +217,8 @@ def _message(directory: Path, device: str, protocol: str) -> Message | None:
             message = parse_message(file.read(LARGEST_MESSAGE + 1))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise HookError(str(error)) from error
     return message if message.boot == boot_id() else None  # a run directory on a disk
 
 

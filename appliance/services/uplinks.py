@@ -7,6 +7,7 @@ uplink that appears, disappears, is renamed or gets other addresses is one chang
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
@@ -17,6 +18,7 @@ from appliance.config.intent import Interface, Method, Uplink
 from appliance.contract.ids import Slot
 from appliance.core.events import UplinkChanged, UplinkFacts
 from appliance.services.dhcp import (
+    RETRY_S,
     DhcpClient,
     leases_directory,
     read_leases,
@@ -161,16 +163,18 @@ class Uplinks:
             self._read_leases()
             async with asyncio.TaskGroup() as group:
                 tasks: dict[str, asyncio.Task[None]] = {}
+                left: set[str] = set()  # devices of which something remains
                 while True:
                     self._reconfigured.clear()
                     wanted = {u.device for u in self._uplinks if u.method is Method.DHCP}
-                    served = served_devices(self._directory) | set(tasks)
+                    served = served_devices(self._directory) | set(tasks) | left
+                    left = set()
                     for device in served - wanted - self._kept:
                         if device in tasks:
                             tasks.pop(device).cancel()
                             del self._clients[device]
-                        await release(device, self._directory)
-                        self._warn(device, None)
+                        if not await self._is_released(device):
+                            left.add(device)
                     for device in sorted(wanted - set(tasks)):
                         client = DhcpClient(
                             device, self._directory, self._jitter, partial(self._warn, device)
@@ -178,7 +182,19 @@ class Uplinks:
                         self._clients[device] = client
                         tasks[device] = group.create_task(client.run(), name=f"dhcp {device}")
                     self._update()
-                    await self._reconfigured.wait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(RETRY_S if left else None):
+                            await self._reconfigured.wait()
+
+    async def _is_released(self, device: str) -> bool:
+        try:
+            await release(device, self._directory)
+        except OSError as error:
+            log.warning("lease not forgotten", extra={"device": device, "error": str(error)})
+            self._warn(device, f"its files cannot be removed: {error.strerror}")
+            return False
+        self._warn(device, None)
+        return True
 
     def _read_leases(self) -> None:
         self._leases = {

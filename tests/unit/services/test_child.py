@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import logging
@@ -84,6 +85,27 @@ async def test_a_program_that_is_not_there_is_tried_again(
     async with running(there):
         await until(lambda: told[-1] is None, "a start")
     await there.end()
+
+
+async def test_a_run_directory_that_cannot_be_written_to_is_tried_again(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str | None] = []
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    ours = service(tmp_path, "exec sleep 100", tell=told.append)
+    with monkeypatch.context() as read_only:
+        read_only.setattr(os, "mkfifo", refuse)
+        task = asyncio.ensure_future(ours.run())
+        await until(lambda: len(told) > 2, "three tries")
+    assert set(told) == {"sh cannot be started: Read-only file system"}
+    await until(lambda: told[-1] is None and pid_of(tmp_path), "a start")
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await ours.end()
 
 
 @pytest.mark.usefixtures("quick")

@@ -3,14 +3,20 @@
 dhcpcd itself, with servers and routers, runs in tests/lab/lab_uplinks.py.
 """
 
+import asyncio
+import errno
 import os
 import subprocess
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from appliance import clock
+from appliance.kernel.process import start_time
+from appliance.services import child, dhcp
+from appliance.services.child import read_record
 from appliance.services.dhcp import (
     HANG_GRACE_S,
     HOOK,
@@ -25,6 +31,7 @@ from appliance.services.dhcp import (
 )
 from appliance.services.lease import LeaseFacts
 from tests.unit.services.hook import ADVERT, BOUND, BOUND6, HEAD
+from tests.unit.services.test_child import until
 
 
 def run_hook(directory: Path, variables: dict[str, str]) -> None:
@@ -127,6 +134,48 @@ def test_a_directory_that_dhcpcd_cannot_take_is_refused(tmp_path: Path, name: st
     (tmp_path / name).mkdir()
     with pytest.raises(OSError, match=r"spaces or quotes.*--run-dir"):
         make_leases_directory(tmp_path / name)
+
+
+async def test_a_device_that_goes_while_nothing_can_be_removed_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dhcp, "RETRY_S", 0.02)
+    told: list[str | None] = []
+    dhcpcd = tmp_path / "bin" / "dhcpcd"
+    dhcpcd.parent.mkdir()
+    dhcpcd.write_text("#!/bin/sh\nexec sleep 100\n")
+    dhcpcd.chmod(0o755)
+    monkeypatch.setenv("PATH", str(dhcpcd.parent), prepend=os.pathsep)
+    client = DhcpClient("eth7", tmp_path, lambda: 0.5, told.append)
+    client.device_is(7)
+    task = asyncio.ensure_future(client.run())
+    await until(lambda: told == [None], "a start")
+    record = read_record(tmp_path / "dhcp-eth7.child")
+    assert record is not None
+    with monkeypatch.context() as read_only:
+        read_only.setattr(child, "_forget", read_only_disk)
+        client.device_is(None)
+        await until(lambda: len(told) > 2, "two tries")
+    assert set(told[1:]) == {"its files cannot be removed: Read-only file system"}
+    assert start_time(record.pid) is None
+    await until(lambda: told[-1] is None, "its end")
+    assert served_devices(tmp_path) == set()
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def read_only_disk(*_: object) -> NoReturn:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_a_lease_that_cannot_be_read_is_as_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_leases_directory(tmp_path)
+    (leases_directory(tmp_path) / "eth0.dhcp").mkdir()
+    assert read_leases(tmp_path, "eth0") == LeaseFacts()
+    assert "lease not understood" in caplog.text
 
 
 def test_a_dhcpcd_that_keeps_what_has_run_out_hangs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from appliance.config.intent import Method, Uplink
 from appliance.contract.ids import Label, Slot, UplinkName
 from appliance.core.events import UplinkChanged, UplinkFacts
 from appliance.kernel.process import Child, boot_id, start_time
+from appliance.services import uplinks as module
 from appliance.services.dhcp import leases_directory, make_leases_directory, served_devices
 from appliance.services.lease import Lease4, LeaseFacts, Router
 from appliance.services.uplinks import Link, LinkAddress, Uplinks, merge
@@ -310,6 +312,30 @@ async def test_a_dhcpcd_of_an_uplink_that_is_none_any_more_is_ended(
         await until(lambda: start_time(pid) is None, "its end")
         await until(lambda: served_devices(tmp_path) == set(), "no trace of it")
     assert (tmp_path / "released").exists()
+
+
+async def test_what_cannot_be_removed_of_an_uplink_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.02)
+    told: list[tuple[str, str | None]] = []
+    (tmp_path / "dhcp-eth7.child").write_text("{}")
+    make_leases_directory(tmp_path)
+    uplinks = Uplinks([STATIC], tmp_path, lambda _: None, lambda: 0.5, lambda *n: told.append(n))
+
+    async def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(module, "release", refuse)
+        task = asyncio.ensure_future(uplinks.run())
+        await until(lambda: len(told) > 1, "two tries")
+    assert set(told) == {("eth7", "its files cannot be removed: Read-only file system")}
+    await until(lambda: told[-1] == ("eth7", None), "its end")
+    assert served_devices(tmp_path) == set()
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def birth_of(pid: int) -> int:
