@@ -53,7 +53,10 @@ class Kernel(Protocol):
         ...
 
     def use_keys(self, keys: Keys) -> None:
-        """Another configuration may name other preshared keys. Nothing in the kernel changes."""
+        """The next plan is for these keys. Nothing in the kernel changes.
+
+        Not while operations are applied: those are for the keys before.
+        """
         ...
 
     def close(self) -> None:

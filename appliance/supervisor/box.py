@@ -158,8 +158,12 @@ class Box:
         return self._compiler(self.settings.intent)()
 
     def _compile(self) -> Plan:
-        """The plan for the reconciler. Only what happens from here on wants another one."""
+        """The plan for the reconciler. Only what happens from here on wants another one.
+
+        The kernel gets the keys that it names, and no operation of another plan is on its way now.
+        """
         self._dirty.clear()
+        self.kernel.use_keys(self.settings.keys)
         return self.plan()
 
     async def plan_of(self, candidate: Intent) -> Plan:

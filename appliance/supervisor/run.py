@@ -275,7 +275,6 @@ class Life:
             before, told = self._box.settings, self._source.config
             try:
                 loaded = await self._disk.run(load, self._config, self._state)
-                self._kernel.use_keys(loaded.settings.keys)
                 await self._box.change(loaded.settings)
             except (ConfigError, KeyFileError, NotInForceError, OSError) as error:
                 refused = (
@@ -295,7 +294,6 @@ class Life:
 
     async def _go_back(self, before: Settings) -> None:
         """Bring the settings into force that were; when that fails too, it is tried on and on."""
-        self._kernel.use_keys(before.keys)
         if self._box.settings is before:
             return
         try:
