@@ -13,7 +13,7 @@ from hashlib import sha256
 from appliance.config.addressing import NFT_TABLE
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.netlink import Netlink, attribute, attributes, message
-from appliance.kernel.process import ProcessError, run
+from appliance.kernel.process import Completed, ProcessError, run
 from appliance.plan.plan import Delete, Filter, Key, Kind, Op
 
 DRIFTED = Filter("drifted")
@@ -49,9 +49,8 @@ class Nftables:
             return dict(self._seen[1])
         found: dict[Key, Filter] = {}
         for family in _FAMILIES:
-            listing = await _listing(family) if self._exists(family) else None
-            if listing is not None:
-                found[Key(Kind.FILTER, (family, NFT_TABLE))] = _observed(listing)
+            if self._exists(family):
+                found[Key(Kind.FILTER, (family, NFT_TABLE))] = _observed(await _listing(family))
         self._seen = (generation, found)
         return dict(found)
 
@@ -65,10 +64,7 @@ class Nftables:
             await _nft(op, script)
             return
         await _nft(op, script + op.item.text)
-        listing = await _listing(family)
-        if listing is None:
-            raise KernelError(op, errno.ENOENT, "somebody removed the table while it was loaded")
-        words = f"{op.item.digest} {_digest(listing)}"
+        words = f"{op.item.digest} {_digest(await _listing(family))}"
         await _nft(op, f'add set {family} {name} {_SEAL} {{ type mark; comment "{words}"; }}\n')
         if self._seen is not None and self._seen[0] == before:
             # Two changes were made, the load and the seal. When there was no other, this is known:
@@ -125,18 +121,24 @@ async def _nft(op: Op, script: str) -> None:
         done = await run(["nft", "-f", "-"], input=script.encode(), timeout_s=_LOAD_TIMEOUT_S)
     except ProcessError as error:
         raise KernelError(op, 0, str(error)) from error
+    _check(op, done)
+
+
+def _check(op: Op | None, done: Completed) -> None:
     if done.status:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise KernelError(op, 0, lines[0] if lines else f"nft ended with {done.status}")
 
 
-async def _listing(family: str) -> str | None:
+async def _listing(family: str) -> str:
+    """The table, which is there: what cannot be listed is not taken for absent."""
     try:
         argv = ["nft", "-s", "list", "table", family, NFT_TABLE]
         done = await run(argv, timeout_s=_LOAD_TIMEOUT_S)
     except ProcessError as error:
         raise KernelError(None, 0, str(error)) from error
-    return done.stdout.decode(errors="replace") if done.status == 0 else None
+    _check(None, done)
+    return done.stdout.decode(errors="replace")
 
 
 def _observed(listing: str) -> Filter:

@@ -1,6 +1,12 @@
 """The seal tells a table that somebody changed from one that nobody did."""
 
-from appliance.kernel.nft import DRIFTED, _digest, _observed
+import pytest
+
+from appliance.kernel import nft
+from appliance.kernel.kernel import KernelError
+from appliance.kernel.nft import DRIFTED, Nftables, _digest, _observed
+from appliance.kernel.process import Completed
+from appliance.plan.filter import FILTER_KEY
 
 TABLE = """table inet branchline {
 \tset lans {
@@ -34,3 +40,25 @@ def test_a_table_without_a_seal_or_with_a_stale_one_has_drifted():
     assert _observed(changed) == DRIFTED
     more = sealed("x").replace("\tchain input", "\tchain stranger {\n\t}\n\tchain input")
     assert _observed(more) == DRIFTED
+
+
+async def test_a_table_that_cannot_be_listed_is_not_taken_for_absent(monkeypatch):
+    """It would be loaded anew, and cached as absent until something changes."""
+    answers = {
+        "inet": [
+            Completed(1, b"", b"netlink: Error: cache initialization failed: Too many links\n"),
+            Completed(0, sealed("0123").encode(), b""),
+        ]
+    }
+
+    async def run(argv, **_):
+        return answers[argv[4]].pop(0)
+
+    monkeypatch.setattr(nft, "run", run)
+    tables = Nftables()
+    monkeypatch.setattr(tables, "_generation", lambda: 7)
+    monkeypatch.setattr(tables, "_exists", answers.__contains__)
+    with pytest.raises(KernelError, match="cache initialization failed"):
+        await tables.observe()
+    assert (await tables.observe())[FILTER_KEY].digest == "0123"
+    tables.close()
