@@ -38,6 +38,7 @@ from appliance.kernel.keys import KeyFileError, load_keys, load_probe_key
 from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
 from appliance.kernel.monitor import Monitor
+from appliance.kernel.process import ProcessError
 from appliance.services.dhcp import make_leases_directory
 from appliance.supervisor.box import Box, Settings
 from appliance.supervisor.disk import Disk
@@ -54,7 +55,7 @@ log = logging.getLogger(__name__)
 LAST_GOOD = "last-good.yaml"
 FAILED = 1
 # What is told in a sentence. Anything else is a fault of our own and leaves a traceback.
-EXPLAINED = (AlreadyRunningError, KeyFileError, ConfigError, KernelError, OSError)
+EXPLAINED = (AlreadyRunningError, KeyFileError, ConfigError, KernelError, ProcessError, OSError)
 
 
 def run(config: Path, state: Path, run_directory: Path) -> int:
