@@ -11,7 +11,7 @@ from typing import assert_never
 
 from appliance.config.intent import Address
 from appliance.kernel.conntrack import TrackedFlow
-from appliance.kernel.kernel import KernelError, QueueCounters, is_rate
+from appliance.kernel.kernel import KernelError, MissingFeature, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
 from appliance.plan.plan import (
     SHARED,
@@ -81,6 +81,8 @@ class FakeKernel:
         self.drops: dict[str, int] = {}
         self.queues: dict[str, QueueCounters] = {}
         self.trouble: str | None = None  # with duplicating
+        self.missing: tuple[MissingFeature, ...] = ()  # for shaping
+        self.tried: list[bool] = []  # shaping, with or without shares
         self.flows: list[TrackedFlow] = []
         self.applied: list[Op] = []
         self.crash_after = crash_after
@@ -94,6 +96,10 @@ class FakeKernel:
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+    async def missing_for_shaping(self, *, has_shares: bool) -> tuple[MissingFeature, ...]:
+        self.tried.append(has_shares)
+        return self.missing
 
     async def observe(self, wanted: Collection[Key]) -> Observed:
         found = dict(self.owned)

@@ -1,13 +1,14 @@
 """Does this kernel have what we need? Found out by trying, never by version.
 
-For the first start of a boot: trying makes objects under a name of ours and removes them again.
+For the first start of a boot, and for what another configuration needs in addition: trying makes
+objects under a name of ours and removes them again.
 """
 
 import asyncio
 import errno
+import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from appliance.config.addressing import (
@@ -19,7 +20,7 @@ from appliance.config.addressing import (
 )
 from appliance.kernel import listing, tc
 from appliance.kernel import rtnetlink as rt
-from appliance.kernel.kernel import KernelError
+from appliance.kernel.kernel import KernelError, MissingFeature
 from appliance.kernel.netlink import Netlink, collect
 from appliance.kernel.process import ProcessError, run
 from appliance.kernel.sysctl import read_sysctl
@@ -40,23 +41,15 @@ from appliance.plan.plan import (
 )
 
 _DEVICE = f"{DEVICE_PREFIX}probe"
+_PLANE = re.compile(rf"{DEVICE_PREFIX}\d+-\d+")  # as plane_device names them
 _HOP = NEXTHOP_ID_BASE + 0xFFFF
 _TABLE = TABLE_BASE + 0xFFFF
 _KERNEL = "use a kernel of 6.1 or later with"
 
 
-@dataclass(frozen=True, slots=True)
-class MissingFeature:
-    """Something that the box lacks, and what to do about it."""
-
-    name: str
-    remedy: str
-
-
 def is_proven() -> bool:
-    """Does the kernel hold devices under our names? Then it can make them, and is not tried."""
-    names = {name for _, name in socket.if_nameindex()} - {_DEVICE}
-    return any(name.startswith(DEVICE_PREFIX) for name in names)
+    """Does the kernel hold a plane of ours? Then it could make it, and is not tried."""
+    return any(_PLANE.fullmatch(name) for _, name in socket.if_nameindex())
 
 
 async def missing_features() -> tuple[MissingFeature, ...]:
@@ -80,8 +73,8 @@ async def missing_for_shaping(*, has_shares: bool) -> tuple[MissingFeature, ...]
     netlink = Netlink(socket.NETLINK_ROUTE)
     key = Key(Kind.DEVICE, (_DEVICE,))
     try:
-        _undo(netlink, key)
-        if not _can(netlink, key, Device("ifb", 1500)):
+        # The kernel may load a module meanwhile, from a slow disk.
+        if not await asyncio.to_thread(_can_anew, netlink, key, Device("ifb", 1500)):
             return (MissingFeature("ifb devices", f"{_KERNEL} CONFIG_IFB, or: modprobe ifb"),)
         return await _traffic_control(_SHAPING | (_SHARES if has_shares else {}))
     finally:
@@ -184,6 +177,11 @@ def _can(netlink: Netlink, key: Key, item: Item) -> bool:
     if any(refusal.errno == errno.EPERM for refusal in refused):
         raise PermissionError(errno.EPERM, "finding out what the kernel can do needs CAP_NET_ADMIN")
     return not refused
+
+
+def _can_anew(netlink: Netlink, key: Key, item: Item) -> bool:
+    _undo(netlink, key)
+    return _can(netlink, key, item)
 
 
 def _undo(netlink: Netlink, key: Key) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from appliance.kernel.conntrack import TrackedFlow
@@ -35,6 +36,14 @@ def is_rate(op: Op) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class MissingFeature:
+    """Something that the box lacks, and what to do about it."""
+
+    name: str
+    remedy: str
+
+
 class QueueCounters(NamedTuple):
     """What a queue has let through and dropped so far, and what waits in it."""
 
@@ -61,6 +70,13 @@ class Kernel(Protocol):
 
     def close(self) -> None:
         """Let go. Nothing in the kernel changes."""
+        ...
+
+    async def missing_for_shaping(self, *, has_shares: bool) -> tuple[MissingFeature, ...]:
+        """What shaping lacks here, found out by trying; empty when nothing.
+
+        Nobody sees what is made for that. Raises OSError.
+        """
         ...
 
     async def observe(self, wanted: Collection[Key]) -> Observed:

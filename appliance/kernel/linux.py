@@ -14,7 +14,8 @@ from itertools import groupby
 from appliance.kernel import duplicate, listing, tc
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.conntrack import TrackedFlow, end_flows, read_flows
-from appliance.kernel.kernel import KernelError, QueueCounters, is_rate
+from appliance.kernel.features import missing_for_shaping
+from appliance.kernel.kernel import KernelError, MissingFeature, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
 from appliance.kernel.netlink import InterruptedDumpError, Netlink, Refusal
 from appliance.kernel.nft import Nftables
@@ -66,6 +67,10 @@ class LinuxKernel:
     @property
     def ports(self) -> frozenset[int]:
         return frozenset({self._steering.port, self._netlink.port})
+
+    async def missing_for_shaping(self, *, has_shares: bool) -> tuple[MissingFeature, ...]:
+        async with self._turn:  # what it makes bears our mark, and would be taken away
+            return await missing_for_shaping(has_shares=has_shares)
 
     async def observe(self, wanted: Collection[Key]) -> Observed:
         async with self._turn:

@@ -21,19 +21,15 @@ from appliance import clock
 from appliance.api.listen import serve
 from appliance.api.problems import config_problems
 from appliance.config.errors import ConfigError, Problem
+from appliance.config.intent import Intent
 from appliance.config.load import parse_config, read_config
 from appliance.contract.status import ConfigStatus, Reloaded
 from appliance.contract.wire import SOCKET_NAME
 from appliance.core.codec import encode_event
 from appliance.kernel import ebpf
-from appliance.kernel.features import (
-    MissingFeature,
-    is_proven,
-    missing_features,
-    missing_for_shaping,
-)
+from appliance.kernel.features import is_proven, missing_features
 from appliance.kernel.files import write_whole
-from appliance.kernel.kernel import Kernel, KernelError
+from appliance.kernel.kernel import Kernel, KernelError, MissingFeature
 from appliance.kernel.keys import KeyFileError, load_keys, load_probe_key
 from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
@@ -100,11 +96,9 @@ async def _run(config: Path, state: Path, run_directory: Path) -> int:
         if is_new and _lacks(await missing_features()):
             return FAILED
         loaded = _read(config, state)
-        shaped = [u.shaping for u in loaded.settings.intent.uplinks if u.shaping is not None]
-        has_shares = any(shaping.shares for shaping in shaped)
-        if is_new and shaped and _lacks(await missing_for_shaping(has_shares=has_shares)):
-            return FAILED
         kernel = LinuxKernel(loaded.settings.keys)
+        if is_new and _lacks(await _missing_for(loaded.settings.intent, kernel)):
+            return FAILED
         await Life(config, state, run_directory, loaded, kernel).run()
         return 0
     finally:
@@ -116,6 +110,22 @@ def _lacks(missing: Sequence[MissingFeature]) -> bool:
     for feature in missing:
         print(f"branchline: this box lacks {feature.name}: {feature.remedy}", file=sys.stderr)
     return bool(missing)
+
+
+async def _missing_for(
+    intent: Intent, kernel: Kernel, proven: Intent | None = None
+) -> tuple[MissingFeature, ...]:
+    """What the kernel lacks for an intent. What the `proven` one needs too is there."""
+    wanted = _shaping(intent)
+    if wanted <= (_shaping(proven) if proven is not None else 0):
+        return ()
+    return await kernel.missing_for_shaping(has_shares=wanted > 1)
+
+
+def _shaping(intent: Intent) -> int:
+    """How much of it there is: 0 none, 1 rates of lines, 2 shares of classes too."""
+    shaped = (uplink.shaping for uplink in intent.uplinks if uplink.shaping is not None)
+    return max((1 + bool(shaping.shares) for shaping in shaped), default=0)
 
 
 class Loaded(NamedTuple):
@@ -276,6 +286,7 @@ class Life:
             before, told = self._box.settings, self._source.config
             try:
                 loaded = await self._disk.run(load, self._config, self._state)
+                await self._refuse_what_lacks(loaded.settings.intent)
                 await self._box.change(loaded.settings)
             except (ConfigError, KeyFileError, NotInForceError, OSError) as error:
                 refused = (
@@ -292,6 +303,13 @@ class Life:
             self._text, self._source.config = loaded.text, loaded.told
             await self._keep_last_good()
             return Reloaded(loaded.told.digest, loaded.told.digest != told.digest)
+
+    async def _refuse_what_lacks(self, intent: Intent) -> None:
+        """Raises ConfigError with all that the kernel lacks for what the intent has in addition."""
+        proven = self._box.settings.intent if self._box.in_force.is_set() else None
+        if missing := await _missing_for(intent, self._kernel, proven):
+            lacks = [Problem("", 1, 1, f"this box lacks {f.name}", f.remedy) for f in missing]
+            raise ConfigError(str(self._config), lacks)
 
     async def _go_back(self, before: Settings) -> None:
         """Bring the settings into force that were; when that fails too, it is tried on and on."""

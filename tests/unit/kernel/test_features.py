@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from appliance.kernel import rtnetlink as rt
-from appliance.kernel.features import _rtnetlink
+from appliance.kernel.features import _rtnetlink, is_proven
 from appliance.kernel.netlink import Netlink, Refusal
 
 
@@ -52,3 +52,14 @@ def test_without_the_right_to_try_nothing_is_said_to_be_missing():
     with pytest.raises(PermissionError, match="CAP_NET_ADMIN"):
         _rtnetlink(kernel)
     kernel.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "is_so"),
+    [(["lo", "bl-mgmt", "bl-probe", "bl-up1", "xbl-1-1"], False), (["lo", "bl-3-12"], True)],
+)
+def test_a_kernel_that_holds_a_plane_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], is_so: bool
+):
+    monkeypatch.setattr(socket, "if_nameindex", lambda: list(enumerate(names)))
+    assert is_proven() is is_so

@@ -23,6 +23,7 @@ from appliance.contract.codec import decode
 from appliance.contract.ids import PathId, Plane, SiteName, Slot
 from appliance.contract.status import Change, WarningStatus
 from appliance.kernel.facts import DeviceFacts, UnsteadyError
+from appliance.kernel.kernel import MissingFeature
 from appliance.kernel.monitor import AddressesChanged, LinkChanged, Notice
 from appliance.plan.compile import compile_plan
 from appliance.plan.filter import FILTER_KEY
@@ -230,6 +231,35 @@ async def test_what_the_kernel_refuses_is_taken_back(
         await until(lambda: lived._source.config is not config)  # it was refused again
         assert kernel.owned == held
         assert not task.done()
+
+
+SHAPED = ", shaping: {up: 10 Mbit/s, down: 50 Mbit/s"
+SHARES = SHAPED + ", classes: [{class: realtime, guarantee: 20 %}]"
+
+
+async def test_what_the_kernel_lacks_for_another_configuration_is_named_before_it_is_changed(
+    tmp_path: Path, kernel: StubbornKernel
+) -> None:
+    write(tmp_path)
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        held = dict(kernel.owned)
+        kernel.missing = (MissingFeature("the CAKE shaper", "use another kernel"),)
+        _write_shaped(tmp_path, SHAPED)
+        with pytest.raises(ConfigError, match=r"lacks the CAKE shaper \(use another kernel\)"):
+            await lived.reload()
+        assert kernel.owned == held
+        kernel.missing = ()
+        for more in (SHAPED, SHAPED, SHARES, SHARES, SHAPED):  # what is there is not tried again
+            _write_shaped(tmp_path, more)
+            await lived.reload()
+        assert kernel.tried == [False, False, True]
+
+
+def _write_shaped(folder: Path, shaping: str) -> None:
+    path = write(folder)
+    gateway = "gateway: 203.0.113.17"
+    path.write_text(path.read_text().replace(gateway, f"{gateway}{shaping}}}"))
 
 
 LTE = "  - {name: lte, device: nowhere1, address: dhcp}\n"
