@@ -147,6 +147,7 @@ class PathProber:
         self._by_answer: dict[tuple[bytes, int], _Path] = {}  # far endpoint and SSID
         self._outgoing: list[Outgoing] = []
         self._intervals: dict[PathId, int] = {}
+        self._failing: set[PathId] = set()  # when they were measured last
         self._traced: frozenset[PathId] = frozenset()
         self._opening: set[_Path] = set()  # their first probe awaits its answer
         self._unopened: deque[_Path] = deque()  # it was due, and waits until there are fewer
@@ -168,6 +169,7 @@ class PathProber:
         """Measure these paths. Sessions of paths that stay as they are go on."""
         before, self._paths = self._paths, {}
         self._by_answer = {}
+        self._failing |= {path for path, entry in before.items() if entry.is_failing}
         open_at = self._now()
         for path, wanted in paths.items():
             entry = before.pop(path, None)
@@ -181,6 +183,7 @@ class PathProber:
             self._paths[path] = entry
             for session in (entry.session, entry.side):
                 self._by_answer[entry.destination, session.ssid] = entry
+        self._failing -= self._paths.keys()
         self._socket.hear({entry.pktinfo for entry in self._paths.values()})
         self._sends = [item for item in self._sends if self._paths.get(item[2].path) is item[2]]
         self._deadlines = [x for x in self._deadlines if self._paths.get(x[2].path) is x[2]]
@@ -315,6 +318,7 @@ class PathProber:
             sample_due_ns=first_ns + FIRST_SAMPLE_NS,
             traffic_due_ns=now + TRAFFIC_NS,
             phase=(len(self._paths) * GOLDEN + (SECOND if wanted.is_second else 0)) % 1,
+            is_failing=path in self._failing,  # who was told waits to hear of its return
             trace=deque(maxlen=TRACED) if path in self._traced else None,
         )
         self._push(first_ns, entry, keeps_pace=True)

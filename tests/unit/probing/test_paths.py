@@ -318,6 +318,20 @@ async def test_another_key_is_used_from_both_ends_on(bench: Bench) -> None:
     assert bench.reflection.reflector.counters.forged == forged
 
 
+async def test_the_return_of_a_path_is_told_though_its_session_is_another_one(bench: Bench) -> None:
+    """Whoever heard that it fails would wait for ever: nothing is missing of the new session."""
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    bench.silence(ONE)
+    await bench.until(lambda: bool(bench.of(ProbeOverdue)))
+    key = b"another key of 32 octets, or so."
+    bench.reflection.use_key(key)
+    bench.prober.use_key(key)
+    bench.events.clear()
+    bench.prober.measure(bench.measured)
+    await bench.until(lambda: any(e.consecutive >= 5 for e in bench.of(AnswerReturned)))
+    assert not bench.of(AnswerReturned, TWO)
+
+
 async def test_a_flood_of_packets_does_not_keep_silence_from_being_told(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
