@@ -4,10 +4,12 @@ a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] ---
                   === dsl   20 ms ===+-- internet --+=== dsl   20 ms ===
 """
 
+import base64
+
 from lab.fleet import Fleet
 from lab.monitor import KernelMonitor
 from lab.topology import Lab, Site
-from tests.lab.boxes import asked, hosts, pair
+from tests.lab.boxes import SHORT_HOLD, asked, branch, hosts, pair
 
 FOREIGN = (
     "link add mine type dummy",
@@ -105,3 +107,48 @@ def foreign_objects(site: Site) -> list[str]:
         ["nft", "list", "table", "inet", "mine"],
     )
     return [site.run(listing) for listing in listings]
+
+
+def story_keys_are_rotated_while_tunnels_are_made_anew(lab: Lab) -> None:
+    files = ("shared.psk", "stamp.key")
+
+    def write_keys(fleet: Fleet, octet: int) -> None:
+        key = base64.b64encode(bytes([octet] * 32)).decode() + "\n"
+        for path in (fleet.folder(name) / file for name in "ab" for file in files):
+            path.touch(mode=0o600)
+            path.write_text(key)
+
+    def preshared(fleet: Fleet) -> set[str]:
+        """`wg` tells device, peer and key in each line."""
+        shown = [fleet.sites[name].run(["wg", "show", "all", "preshared-keys"]) for name in "ab"]
+        return {line.split()[2] for text in shown for line in text.splitlines()}
+
+    fleet = Fleet(lab, policies=SHORT_HOLD, probing={"interval": "50 ms", "key_file": files[1]})
+    for number, name in enumerate("ab", start=1):
+        fleet.add(
+            branch(lab, name),
+            number,
+            lambda config: config["peers"][0].update(preshared_key_file=files[0]),
+        )
+    write_keys(fleet, 1)
+    fleet.start()
+    fleet.wait_up()
+    before = preshared(fleet)
+    lab.check(len(before) == 1, "all tunnels have the preshared key")
+    write_keys(fleet, 2)
+    a = fleet.sites["a"]
+    a.ip(*(f"link del bl-{plane}" for plane in ("1-1", "1-2", "2-1", "2-2")))
+    for name in "ab":
+        told = fleet.supervisor(name).command("reload")
+        lab.check("configuration" in told, f"{name} reloads: {told.strip()}")
+    lab.say(f"all paths are up after {fleet.wait_up(60):.1f} s")
+    after = preshared(fleet)
+    lab.check(len(after) == 1 and not after & before, "all tunnels have the new preshared key")
+    for name in "ab":
+        refused = fleet.supervisor(name).status()["counters"]["probes_refused"]["forged"]
+        lab.sleep_virtual(1)
+        again = fleet.supervisor(name).status()["counters"]["probes_refused"]["forged"]
+        lab.check(again == refused, f"{name} takes no probe for forged any more")
+        plan = asked(fleet, name, "plan", "--dry-run")["commands"]
+        lab.check(not plan, f"nothing is outstanding on {name}: {plan}")
+    lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "traffic flows")
