@@ -9,8 +9,10 @@ import time
 from typing import Any
 
 from lab.fleet import Fleet
+from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import asked, branch, hosts, moves, pair, warnings
+from tests.lab.boxes import SHORT_HOLD, asked, branch, hosts, moves, pair, warnings
+from tests.lab.lab_uplinks import Provider, dhcpcd_pid
 
 
 def story_the_wall_clock_jumps(lab: Lab) -> None:
@@ -58,6 +60,59 @@ def story_a_disk_is_full_and_another_read_only(lab: Lab) -> None:
     a.run(["rm", f"{disk}/filler"])
     lab.wait_until(lambda: "recorder" not in warnings(fleet, "a"), 120, "room again: it ends")
     lab.check("recorder" in warnings(fleet, "b"), "b goes on to warn")
+
+
+def story_all_of_the_state_is_on_a_disk_that_is_full_and_then_read_only(lab: Lab) -> None:
+    """For longer than a lease of the DHCP uplink, whose modem is pulled out meanwhile."""
+    a = lab.site("a")
+    a.uplink("fibre", down=Line(delay_ms=10))
+    lte = a.uplink("lte", down=Line(delay_ms=20))
+    a.lan()
+    lte.addressing, provider = "dhcp", Provider(lab, lte)  # with leases of two minutes
+    provider.serve()
+    fleet = Fleet(lab, policies=SHORT_HOLD, probing={"interval": "200 ms"})
+    fleet.add(a, 1)
+    fleet.add(branch(lab, "b"), 2)
+    fleet.start()
+    supervisor, state = fleet.supervisor("a"), fleet.folder("a")
+    supervisor.stop()
+    copy = "/var/lib/branchline"  # the box's own
+    a.run(["cp", "-a", f"{state}/.", copy])
+    a.run(["busybox", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(state)])
+    a.run(["cp", "-a", f"{copy}/.", str(state)])
+    supervisor.start()
+    fleet.wait_up(60)
+    a.run(["sh", "-c", f"dd if=/dev/zero of={state}/filler bs=4k 2>&1 | tail -1"])
+    lab.wait_until(lambda: "recorder" in warnings(fleet, "a"), 60, "full: it warns")
+    stream = lab.stream(*hosts(fleet), pps=20, dscp=46)
+    client = dhcpcd_pid(a, lte.device)
+    lab.sleep_virtual(170)  # a lease, and as long as its client may be silent after it
+    lab.check(dhcpcd_pid(a, lte.device) == client, "the DHCP client lives")
+    states = {p["path"]: p["state"] for p in supervisor.status()["paths"]}
+    lab.check(set(states.values()) == {"up"}, f"after the first lease: {states}")
+    lab.check(set(warnings(fleet, "a")) == {"recorder"}, f"warnings: {warnings(fleet, 'a')}")
+
+    def is_read_only() -> bool:
+        a.run(["busybox", "mount", "-o", "remount,ro", str(state)], check=False)
+        return not a.run(["sh", "-c", f"rm {state}/filler 2>&1; echo $?"]).endswith("0\n")
+
+    lab.wait_until(is_read_only, 60, "the disk is read-only", poll_s=1)
+    lte.delete_device()
+    lab.wait_until(lambda: "uplink-down" in warnings(fleet, "a"), 10, "the modem is gone")
+    lab.wait_until(lambda: dhcpcd_pid(a, lte.device) is None, 30, "and its DHCP client")
+    lost = stream.stop().lost
+    lab.check(lost == 0, f"forwarding went on: {lost} packets of a call by the other line are lost")
+    provider.stop()
+    lte.create_device()
+    provider.serve()
+    lab.say(f"another modem: all paths are up after {fleet.wait_up(90):.0f} s")
+    supervisor.kill()
+    supervisor.start(60)
+    fleet.wait_up(60)
+    lab.wait_until(
+        lambda: {"recorder", "last-good"} == set(warnings(fleet, "a")), 60, "it starts, and warns"
+    )
+    lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "traffic flows")
 
 
 def story_notices_are_lost(lab: Lab) -> None:
