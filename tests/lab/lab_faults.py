@@ -6,11 +6,13 @@ a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] ---
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lab.fleet import Fleet
 from lab.line import Line
-from lab.topology import Lab
+from lab.topology import CommandError, Lab, Site
 from tests.lab.boxes import SHORT_HOLD, asked, branch, hosts, moves, pair, warnings
 from tests.lab.lab_uplinks import Provider, dhcpcd_pid
 
@@ -148,18 +150,48 @@ def without(lab: Lab, module: str, uplink: dict[str, Any], *words: str) -> None:
     fleet = Fleet(lab)
     fleet.add(site, 1, lambda config: config["uplinks"][0].update(uplink))
     fleet.add(branch(lab, "b"), 2)
-    site.run(["modprobe", "-r", module])
-    blacklist = "/etc/modprobe.d/lab.conf"
-    site.run(["sh", "-c", f"echo install {module} /bin/false > {blacklist}"])
-    try:
+    with lacking(site, module):
         supervisor = site.supervise(fleet.config("a"), wait_s=None)
         lab.wait_until(lambda: not supervisor.is_running, 30, "the supervisor gives up")
         told = supervisor.log()
         lab.say(told.strip()[-500:])
         for word in words:
             lab.check(word in told, f"it says: {word}")
+
+
+@contextmanager
+def lacking(site: Site, module: str) -> Iterator[None]:
+    """The kernel is without a module, which nobody can load."""
+    site.run(["modprobe", "-r", module])
+    blacklist = "/etc/modprobe.d/lab.conf"
+    site.run(["sh", "-c", f"echo install {module} /bin/false > {blacklist}"])
+    try:
+        yield
     finally:
         site.run(["rm", blacklist])
+
+
+def story_shaping_is_wanted_of_a_running_box(lab: Lab) -> None:
+    """First without CAKE in the kernel, then with it."""
+    fleet = pair(lab)
+    site, supervisor = fleet.sites["a"], fleet.supervisor("a")
+    config = fleet.config("a")
+    config["uplinks"][0]["shaping"] = {"up": "10 Mbit/s", "down": "10 Mbit/s"}
+    supervisor.write_config(config)
+    with lacking(site, "sch_cake"):
+        try:
+            told = supervisor.command("reload")
+        except CommandError as error:
+            told = str(error)
+        lab.say(told)
+        lab.check("this box lacks the CAKE shaper" in told, "it is told what is missing")
+        lab.check("CONFIG_NET_SCH_CAKE" in told, "and what to do")
+        devices = site.run(["ip", "-br", "link"])
+        lab.check("bl-probe" not in devices and "bl-up1" not in devices, "nothing was changed")
+    supervisor.command("reload")
+    lab.check("qdisc cake" in site.run(["tc", "qdisc"]), "with it, lines are shaped")
+    lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "traffic flows")
+    lab.check(not warnings(fleet, "a"), f"a warns of nothing: {warnings(fleet, 'a')}")
 
 
 def story_a_typing_error_on_a_running_box(lab: Lab) -> None:
