@@ -151,7 +151,7 @@ def follow(
     """
     before = line.counted[-1][0] if line.counted else now
     counted = (*(c for c in line.counted if now - c[0] <= HISTORY_S), (now, octets))
-    used_bps = _rate(counted, now - WINDOW_S, now)
+    used_bps = _rate(counted, now - WINDOW_S, now) or 0.0
     span_s = min(now - before, 1.0)
     is_idle = used_bps < IDLE * line.rate_bps
     line = line._replace(counted=counted, used_bps=used_bps)
@@ -164,7 +164,9 @@ def follow(
         return line._replace(queue_us=None)
     queue_us, least = min((_queue(view, line.threshold_us), view) for view in fresh)
     line = line._replace(queue_us=queue_us)
-    if queue_us > line.threshold_us and (line.full_since or used_bps >= OWN * line.rate_bps):
+    if queue_us > line.threshold_us and (
+        line.full_since is not None or used_bps >= OWN * line.rate_bps
+    ):
         return _full(line, bounds, least, now, is_down=is_down)
     if line.full_since is not None:
         if queue_us > line.threshold_us / 2:
@@ -234,11 +236,15 @@ def _queue(view: PathView, threshold_us: float) -> float:
     return min(last, view.recent[-2].queue_us)
 
 
-def _rate(counted: Sequence[tuple[float, int]], start: float, end: float) -> float:
-    """Bits per second between two moments; those of the history when it is shorter."""
+def _rate(counted: Sequence[tuple[float, int]], start: float, end: float) -> float | None:
+    """Bits per second between two moments; those of the history when it is shorter.
+
+    None when nothing was counted between them, which is no line that carries nothing.
+    """
     start = max(start, counted[0][0])
     span = end - start
-    return 8 * (_at(counted, end) - _at(counted, start)) / span if span > 0 else 0.0
+    rate = 8 * (_at(counted, end) - _at(counted, start)) / span if span > 0 else 0.0
+    return rate if rate > 0 else None
 
 
 def _at(counted: Sequence[tuple[float, int]], when: float) -> float:
@@ -271,8 +277,11 @@ def _delivered(line: Line, view: PathView, now: float, *, is_down: bool) -> floa
     span = last.sent - first.sent
     if span < (SPAN_S if line.full_since is not None else SPAN_S / 4):
         return None
+    if first.sent < line.counted[0][0]:
+        return None  # it is not known what went in
     took = span + (last.queue_us - first.queue_us) / 1e6
-    return _rate(line.counted, first.sent, last.sent) * span / max(took, span / 8)
+    entered = _rate(line.counted, first.sent, last.sent)
+    return None if entered is None else entered * span / max(took, span / 8)
 
 
 def _full(line: Line, bounds: Bounds, view: PathView, now: float, *, is_down: bool) -> Line:

@@ -122,12 +122,15 @@ class LineRates:
         """Follow the lines of this intent. What is known of one that stays the same is kept."""
         before, self._followed, now = self._followed, {}, clock.monotonic()
         for uplink in intent.uplinks:
-            for direction in DIRECTIONS if uplink.shaping is not None else ():
+            if uplink.shaping is None:
+                continue
+            for direction in DIRECTIONS:
                 key = uplink.slot, direction
                 old = before.get(key)
                 if old is not None and old.uplink.device != uplink.device:
                     old = None
-                self._followed[key] = self._begun(uplink, direction, old, now)
+                bounds = Bounds(*uplink.shaping.bounds(direction))
+                self._followed[key] = self._begun(uplink, direction, bounds, old, now)
         self._adopted = {}
         for gone in before.values():  # by the names and rates of before
             self._tell(gone, None)
@@ -140,10 +143,8 @@ class LineRates:
         self._tell_full()
 
     def _begun(
-        self, uplink: Uplink, direction: str, old: _Followed | None, now: float
+        self, uplink: Uplink, direction: str, bounds: Bounds, old: _Followed | None, now: float
     ) -> _Followed:
-        assert uplink.shaping is not None  # noqa: S101 - the caller has looked
-        bounds = Bounds(*uplink.shaping.bounds(direction))
         adopted = self._adopted.get((uplink.slot, direction), bounds.start_bps)
         line = begin(adopted, now) if old is None else old.line
         line = line._replace(rate_bps=bounds.clamp(line.rate_bps))
@@ -177,12 +178,12 @@ class LineRates:
 
     def tick(self, now: float) -> None:
         """Look at all lines, and set the rates that are other ones now."""
-        if not self._followed or not self._is_in_force():
+        if self._intent is None or not self._followed or not self._is_in_force():
             return
         self._looked_at = now
         if now >= self._choose_at:
             self._choose_at = now + CHOOSE_S
-            self._choose()
+            self._choose(self._intent)
         traces = self._prober.take_traces()
         changed: dict[Direction, int] = {}
         for (slot, direction), each in self._followed.items():
@@ -246,16 +247,15 @@ class LineRates:
                 each.told_bps = each.line.rate_bps
                 log.info("applied", extra={"command": render_op(op)})
 
-    def _choose(self) -> None:
+    def _choose(self, intent: Intent) -> None:
         """Choose the paths to follow, the fastest probed ones, and look how large packets are."""
-        assert self._intent is not None  # noqa: S101 - there is something to follow
         for key, item in self._shapers(self.rates).items():
             for place, each in self._followed.items():
                 if key.ident[0] == shaper_device(*place):
                     each.overhead = item.overhead
         self._paths = {}
         for slot in {slot for slot, _ in self._followed}:
-            over = islice(_over(self._intent, slot, self._turn), LOOKED_AT)
+            over = islice(_over(intent, slot, self._turn), LOOKED_AT)
             self._paths[slot] = tuple(heapq.nsmallest(FOLLOWED, over, key=self._prober.pace))
         self._turn += 1
         self._prober.trace(frozenset(chain.from_iterable(self._paths.values())))

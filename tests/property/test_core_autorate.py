@@ -44,10 +44,31 @@ def test_a_rate_stays_between_its_bounds(limits: Bounds, told: list, is_down: bo
         assert math.isfinite(line.used_bps)
         assert line.used_bps >= 0
         assert line.capacity_bps is None or (
-            math.isfinite(line.capacity_bps) and line.capacity_bps >= 0
+            math.isfinite(line.capacity_bps) and line.capacity_bps > 0
         )
         assert line.queue_us is None or math.isfinite(line.queue_us)
         assert 0 <= line.noise_us <= 30_000
+
+
+@given(
+    st.lists(st.floats(0.0, 0.5), min_size=2, max_size=4),
+    st.lists(st.integers(0, 10**6), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_what_was_sent_before_anything_was_counted_tells_nothing_of_a_line(
+    ages: list[float], counts: list[int], is_down: bool
+) -> None:
+    limits = Bounds(4_000_000, 40_000_000)
+    line = begin(limits.start_bps, 100.0)
+    answered = [Probe(100 - age, 50_000 + 35_000 * n, 160_000) for n, age in enumerate(ages)]
+    octets, now = 0, 100.0
+    line = follow(line, limits, octets, {}, now, is_down=is_down)
+    for at, count in enumerate([*counts, *[500_000] * 40]):
+        octets, now = octets + count, now + 0.1
+        late = [Probe(now - 0.1, 50_000, 100_000)]
+        met = {PATHS[0]: answered if at == 0 else late}
+        line = follow(line, limits, octets, met, now, is_down=is_down)
+        assert line.capacity_bps is None or line.capacity_bps > 0
 
 
 @given(bounds, moments)
