@@ -198,8 +198,9 @@ class FakeKernel:
                     raise KernelError(op, errno.EEXIST)
                 self._put(op, key, item)
             case Change(key, _, item):
-                is_default = key.kind is Kind.ROUTE and str(key.ident[1]).endswith("/0")
-                if key.kind not in _ONLY_SET and key not in self.owned and not is_default:
+                is_made = key.kind is Kind.ROUTE and str(key.ident[1]).endswith("/0")
+                is_made = is_made or key.kind is Kind.GROUP
+                if key.kind not in _ONLY_SET and key not in self.owned and not is_made:
                     raise KernelError(op, _MISSING.get(key.kind, errno.ENOENT))
                 self._put(op, key, item)
             case Delete(key, _):

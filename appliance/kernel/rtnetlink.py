@@ -100,7 +100,10 @@ def encode(op: Op) -> tuple[bytes, ...]:
             if flags == REPLACE and str(key.ident[1]).endswith("/0"):
                 flags |= CREATE  # it went with the uplink's carrier, as its nexthop object did
             return (_route(key, item, flags),)
-        case Nexthop() | NexthopGroup():
+        case NexthopGroup():
+            # One of ways to the internet goes with the carrier of the last of them.
+            return (_nexthop(key, item, flags | CREATE),)
+        case Nexthop():
             return (_nexthop(key, item, flags),)
         case Rule() if not isinstance(op, Add):
             # Rules cannot be replaced: the new one comes before the old one goes.

@@ -21,7 +21,7 @@ from appliance.contract.ids import INTERNET, ClassName, Plane, SiteId, SiteName
 from appliance.core.steering import DEVICE_MTU, Assignment, Steering
 from appliance.plan.breakout import DEFAULT_ROUTE, NO_EXITS, Exits, leading, spares
 from appliance.plan.diff import diff
-from appliance.plan.plan import Item, Key, Kind, Nexthop, NexthopGroup, Op, Route
+from appliance.plan.plan import Change, Item, Key, Kind, Nexthop, NexthopGroup, Op, Route
 
 # One explicit metric for both families: unset, IPv4 reads 0 and IPv6 reads 1024.
 METRIC = 100
@@ -69,12 +69,16 @@ class Steerer:
         after: Steering,
         moved: Collection[tuple[ClassName, SiteName]] | None = None,
         exits: Exits = NO_EXITS,
+        left_exits: Exits | None = None,
     ) -> tuple[Op, ...]:
         """The operations that turn one steering into another.
 
         `moved` names the classes and sites that may differ, where that is known: a hub has
         thousands, and comparing them all for one move would take longer than the move.
+        `left_exits` led to the internet before, if they were others than now.
         """
+        if left_exits is None:
+            left_exits = exits
         old: dict[Key, Item] = {}
         new: dict[Key, Item] = {}
         touched = {
@@ -86,17 +90,18 @@ class Steerer:
         new.update(self._nexthops(touched, after.detours))
         if moved is None:
             moved = before.assignments.keys() | after.assignments.keys()
+        if exits != left_exits:
+            moved = {*moved, *((name, INTERNET) for name in self._classes)}
         for where in moved:
             left, taken = before.assignments.get(where), after.assignments.get(where)
-            if left is taken or left == taken:
-                continue
             if where[1] == INTERNET:
-                old.update(self._internet(where[0], left, exits))
+                old.update(self._internet(where[0], left, left_exits))
                 new.update(self._internet(where[0], taken, exits))
-            else:
+            elif left is not taken and left != taken:
                 old.update(self._assignment(*where, left))
                 new.update(self._assignment(*where, taken))
-        return diff(new, old)
+        ops = diff(new, old)
+        return (*ops, *_again(ops, new)) if left_exits - exits else ops
 
     def move(
         self,
@@ -196,6 +201,15 @@ class Steerer:
         # such route in its table (kernel 6.12, fib_find_info_nh does not compare them).
         source = self._source if family == 6 else None
         return Route(nexthop=hop, source=source, mtu=mtu or DEVICE_MTU)
+
+
+def _again(ops: Iterable[Op], new: Mapping[Key, Item]) -> Iterator[Op]:
+    """Default routes over groups that change: with its last member a group goes, and they too."""
+    groups = {op.key.ident[0] for op in ops if op.key.kind is Kind.GROUP}
+    done = {op.key for op in ops}
+    for key, item in new.items():
+        if isinstance(item, Route) and item.nexthop in groups and key not in done:
+            yield Change(key, item, item)
 
 
 def site_prefixes(peer: Peer) -> tuple[tuple[str, int], ...]:

@@ -25,7 +25,7 @@ from appliance.core.actions import (
     VerifyPath,
 )
 from appliance.core.decide import decide, next_deadline
-from appliance.core.events import DeadlinePassed, Event, IntentChanged, SteeringAdopted
+from appliance.core.events import DeadlinePassed, Event, IntentChanged, SteeringAdopted, UplinkFacts
 from appliance.core.state import State, steering
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import KernelError
@@ -53,6 +53,7 @@ class Prober(Protocol):
     def set_interval(self, path: PathId, interval_s: float) -> None: ...
 
 
+_MOVES = MoveClass | DetourPlanes | UseGateway
 Steer = Callable[[tuple[Op, ...]], None]
 Listener = Callable[[float, Event, tuple[Action, ...], State], None]
 
@@ -124,19 +125,23 @@ class Engine:
     def _step(self, event: Event) -> None:
         now = clock.monotonic()
         self.events += 1
-        self.state, actions = decide(self.state, event, now)
+        was = self.state
+        self.state, actions = decide(was, event, now)
         if isinstance(event, IntentChanged):
             self._steerer = Steerer(event.intent)
         if isinstance(event, IntentChanged | SteeringAdopted):
             self.steering = steering(self.state)
-        if any(isinstance(a, MoveClass | DetourPlanes | UseGateway) for a in actions):
-            self._move(actions)
+        if self.state.uplinks is was.uplinks or _facts(self.state) == _facts(was):
+            was = self.state
+        if was is not self.state or any(isinstance(a, _MOVES) for a in actions):
+            self._move(actions, was)
         for action in actions:
             self._carry_out(action, now)
         for listener in self.listeners:
             listener(now, event, actions, self.state)
 
-    def _move(self, actions: tuple[Action, ...]) -> None:
+    def _move(self, actions: tuple[Action, ...], was: State) -> None:
+        """Bring the kernel to what was decided. `was` is before, if there are other facts since."""
         before = self.steering
         moved = {(a.class_name, a.site): a.after for a in actions if isinstance(a, MoveClass)}
         self.steering = Steering(
@@ -150,9 +155,11 @@ class Engine:
             held.second for where in moved if (held := before.assignments.get(where))
         ):
             self._on_drift()  # where copies go is the reconciler's: nothing is lost until then
-        is_outside = any(site == INTERNET for _, site in moved)
-        exits = self._exits(self.state) if is_outside else NO_EXITS
-        ops = self._steerer.ops(before, self.steering, moved, exits)
+        exits = left = NO_EXITS
+        if was is not self.state or any(site == INTERNET for _, site in moved):
+            exits = self._exits(self.state)
+            left = exits if was is self.state else self._exits(was)
+        ops = self._steerer.ops(before, self.steering, moved, exits, left)
         if not ops:
             return
         try:
@@ -214,3 +221,7 @@ class Engine:
     def _deadline(self) -> None:
         self._timer = None
         self.handle(DeadlinePassed())
+
+
+def _facts(state: State) -> list[UplinkFacts | None]:
+    return [uplink.facts for uplink in state.uplinks.values()]

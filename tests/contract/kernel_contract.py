@@ -195,10 +195,14 @@ async def check_adding_what_is_there_is_refused(world: World) -> None:
 async def check_changing_what_is_missing_is_refused(world: World) -> None:
     await world.kernel.apply([Add(DUMMY, LONE[DUMMY]), Add(NEXTHOP, LONE[NEXTHOP])])
     hop_b, group = Key(Kind.NEXTHOP, (HOP_B,)), Key(Kind.GROUP, (GROUP,))
+    default = Key(Kind.ROUTE, (TABLE, "0.0.0.0/0", 100))
     for key in (hop_b, ROUTE):
         assert await refusal(world, Change(key, LONE[key], LONE[key])) == errno.ENOENT, key
     alone = NexthopGroup(((HOP_A, 1),))
-    assert await refusal(world, Change(group, alone, alone)) == errno.ENOENT
+    through = Route(nexthop=GROUP)
+    # These go with the carrier of an uplink, and are wanted again when another one takes over.
+    world.kernel.steer([Change(group, alone, alone), Change(default, through, through)])
+    assert (await world.kernel.observe(()))[group] == alone
     missing = Key(Kind.DEVICE, ("bl-y",))
     assert await refusal(world, Change(missing, LONE[DUMMY], LONE[DUMMY])) == errno.ENODEV
 

@@ -104,6 +104,27 @@ def story_an_uplink_dies_silently(lab: Lab) -> None:
         attempts.stop()
 
 
+def story_an_uplink_loses_its_carrier(lab: Lab) -> None:
+    """The kernel forgets all that leads out of it at once: what is left is there as soon."""
+    fleet, client, server = _world(lab, (*HOLD, {**SHARED, "class": "voice"}))
+    fresh, fresh6 = Attempts(client, server, 9300), Attempts(client, server, 9306, 6)
+    lab.sleep_virtual(1)
+    cut_s = time.monotonic()
+    fleet.sites["a"].uplinks["fibre"].unplug()
+    lab.sleep_virtual(3)
+    for attempts, family in ((fresh, 4), (fresh6, 6)):
+        made = attempts.first_after(cut_s)
+        took_s = made.end_s - cut_s if made else 99
+        lab.record("recovery", took_s, "s", family=family)
+        lab.check(took_s < 1, f"IPv{family}: connections are made again after {took_s:.2f} s")
+        refused = [x for x in attempts.so_far() if x.errno and x.start_s > cut_s]
+        lab.say(f"IPv{family}: {len(refused)} were refused meanwhile")
+        attempts.stop()
+    status = fleet.supervisor("a").status()
+    lab.check("plan-not-in-force" not in warnings(fleet, "a"), "the plan is in force")
+    lab.say(str(status["counters"]["ops"]))
+
+
 def story_tunnels_fall_silent_and_the_line_does_not(lab: Lab) -> None:
     """Somebody drops the tunnels' packets: targets outside are asked at once, and no flow ends."""
     servers = [lab.internet_host(f"target{n}") for n in (1, 2, 3)]

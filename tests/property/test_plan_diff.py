@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from appliance.config.addressing import internet_table
 from appliance.config.intent import Mode
 from appliance.contract.ids import INTERNET, Slot
 from appliance.core.events import UplinkFacts
@@ -15,7 +16,7 @@ from appliance.kernel.fake import Crash, FakeKernel
 from appliance.plan.adopt import steering_from
 from appliance.plan.compile import compile_plan
 from appliance.plan.diff import diff
-from appliance.plan.exits import exits
+from appliance.plan.exits import exit_key, exits
 from appliance.plan.overlay import MAIN_TABLE, MANAGEMENT_DEVICE
 from appliance.plan.plan import (
     SHARED,
@@ -37,6 +38,7 @@ PATHS = {
     INTERNET: [ex.path("internet", x, 0) for x in (1, 2)],
 }
 PLANES = sorted({p.plane for s, paths in PATHS.items() if s != INTERNET for p in paths})
+OUTSIDE = {internet_table(c.index) for c in ex.BRANCH.classes}
 SHARING = {p.class_name for p in ex.BRANCH.policies if p.mode is Mode.SHARE}
 
 
@@ -170,6 +172,22 @@ def test_the_fast_path_is_what_a_whole_diff_would_do(seen_facts, before, after):
     whole = diff(new, old)
     assert len(fast) == len(whole)
     assert set(fast) == set(whole)
+
+
+@given(facts, facts, steerings(), steerings())
+def test_the_fast_path_follows_ways_out_that_are_lost(seen_facts, later, before, after):
+    """What goes with the carriers is made again by the fast path alone, as far as it is routes."""
+    old = compile_plan(ex.BRANCH, seen_facts, before, ex.KEY_A)
+    new = compile_plan(ex.BRANCH, later, after, ex.KEY_A)
+    left = exits(ex.BRANCH, seen_facts)
+    open_to = exits(ex.BRANCH, later) & left  # the kernel has not been told of others
+    kernel = a_kernel(old)
+    for slot, family in left - open_to:
+        kernel.remove(exit_key(slot, family))
+    kernel.steer(Steerer(ex.BRANCH).ops(before, after, exits=open_to, left_exits=left))
+    if exits(ex.BRANCH, later) <= left:
+        ways = [k for k in new if k.kind is Kind.ROUTE and k.ident[0] in OUTSIDE]
+        assert {k: kernel.owned.get(k) for k in ways} == {k: new[k] for k in ways}
 
 
 @given(steerings(), steerings())

@@ -13,6 +13,7 @@ from appliance.plan.counters import render_counters
 from appliance.plan.filter import render_filter
 from appliance.plan.overlay import EVERYWHERE
 from appliance.plan.plan import Key, Kind, NexthopGroup, Route, WireguardPeer
+from appliance.plan.steer import Steerer
 from tests.unit.plan import examples as ex
 
 ONE, TWO = exit_plane(Slot(1)), exit_plane(Slot(2))
@@ -67,6 +68,24 @@ def test_an_uplink_without_carrier_has_no_way_out():
     members = plan[Key(Kind.GROUP, (plan[default(2, 4)].nexthop,))].members
     assert len(members) == 1, "the fibre is permitted, and a spare"
     assert not any(k.kind is Kind.NEXTHOP and i.device == "wwan0" for k, i in plan.items())
+
+
+def test_routes_of_a_group_that_goes_with_its_last_member_are_made_again():
+    """And a way out that only a family's spare took is left, though the class does not move."""
+    before, after = (
+        Steering({(ex.BULK, INTERNET): outside(slot), (ex.VOICE, INTERNET): outside(2)})
+        for slot in (1, 2)
+    )
+    later = frozenset({(Slot(2), 4), (Slot(2), 6)})
+    left = frozenset({(Slot(1), 4), (Slot(1), 6), (Slot(2), 4), (Slot(2), 6)})
+    ops = Steerer(ex.BRANCH).ops(before, after, exits=later, left_exits=left)
+    groups = {op.key.ident[0] for op in ops if op.key.kind is Kind.GROUP}
+    assert len(groups) == 2
+    routes = {op.key: op.item for op in ops if op.key.kind is Kind.ROUTE}
+    assert routes.keys() == {default(2, 4), default(2, 6)}
+    assert {route.nexthop for route in routes.values()} == groups
+    ops = Steerer(ex.BRANCH).ops(after, after, exits=BOTH - {(Slot(1), 6)}, left_exits=BOTH)
+    assert [op.key for op in ops if isinstance(op.item, Route)] == [default(1, 6), default(2, 6)]
 
 
 def test_a_class_leaves_by_permitted_uplinks_only():

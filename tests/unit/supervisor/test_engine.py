@@ -9,7 +9,8 @@ from appliance.contract.ids import Slot, exit_plane
 from appliance.core.actions import EndFlows
 from appliance.core.decide import initial_state
 from appliance.core.events import AnswerLate, IntentChanged, UplinkChanged
-from appliance.plan.breakout import NO_EXITS
+from appliance.core.state import State
+from appliance.plan.breakout import NO_EXITS, Exits
 from appliance.plan.text import render_op
 from appliance.supervisor.engine import Engine
 from tests.unit.core.examples import facts, intent, path, peer
@@ -60,6 +61,14 @@ async def test_what_is_pending_is_worked_off_though_events_never_end() -> None:
     assert turns > 3, "there was an event in each turn"
 
 
+def _with_carrier(state: State) -> Exits:
+    return frozenset(
+        (slot, 4)
+        for slot, uplink in state.uplinks.items()
+        if uplink.facts is not None and uplink.facts.has_carrier
+    )
+
+
 async def test_a_dead_uplink_is_left_for_the_internet_at_once_and_its_flows_end_soon() -> None:
     steered: list[str] = []
     ended: list[tuple[int, tuple[str, ...]]] = []
@@ -74,7 +83,7 @@ async def test_a_dead_uplink_is_left_for_the_internet_at_once_and_its_flows_end_
         prober=_Prober(),
         steer=lambda ops: steered.extend(render_op(op) for op in ops),
         end_flows=end,
-        exits=lambda _state: frozenset({(Slot(1), 4), (Slot(2), 4)}),
+        exits=_with_carrier,  # of the dead one the kernel has nothing any more
         is_in_force=lambda: True,
         on_drift=lambda: pytest.fail("nothing drifts"),
     )
