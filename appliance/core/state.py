@@ -183,4 +183,11 @@ def steering(state: State) -> Steering:
         },
         dict(state.detours),
         state.internet.gateway,
+        working(state),
     )
+
+
+def working(state: State) -> frozenset[Slot]:
+    """The uplinks that lead to the internet."""
+    paths = state.internet.site.paths.items()
+    return frozenset([plane.local for plane, path in paths if path.liveness is Liveness.UP])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from appliance.contract.ids import ClassName, PathId, Plane, SiteName
+from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
 
 # What a plane's device lets through, in octets: IPv6, UDP and WireGuard take 80 of 1500.
 DEVICE_MTU = 1420
@@ -55,3 +55,4 @@ class Steering:
     )
     detours: Mapping[Plane, Plane] = field(default_factory=lambda: MappingProxyType({}))
     gateway: SiteName | None = None  # through which classes get to the internet
+    working: frozenset[Slot] = frozenset()  # uplinks that lead there, as far as is known

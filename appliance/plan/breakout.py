@@ -3,7 +3,7 @@
 Decides nothing about uplinks: it fits what was decided to what the uplinks have.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from appliance.config.intent import Intent, permits
 from appliance.contract.ids import ClassName, Plane, Slot, exit_plane
@@ -28,11 +28,19 @@ def spares(intent: Intent) -> dict[ClassName, tuple[Plane, ...]]:
 
 
 def leading(
-    weights: Mapping[Plane, int], spare: Iterable[Plane], open_to: Exits, family: int
+    weights: Mapping[Plane, int],
+    spare: Iterable[Plane],
+    open_to: Exits,
+    family: int,
+    working: Collection[Slot] = (),
 ) -> dict[Plane, int]:
-    """Of the ways that carry a class those that lead out in a family, else the first spare one."""
+    """Of the ways that carry a class those that lead out in a family, else the first spare one.
+
+    One that is known to work is the better spare, whatever its tier.
+    """
     found = {p: weight for p, weight in weights.items() if (p.local, family) in open_to}
     if weights and not found:
-        found = {p: 1 for p in spare if (p.local, family) in open_to}
-        found = dict(list(found.items())[:1])
+        able = [p for p in spare if (p.local, family) in open_to]
+        able.sort(key=lambda plane: plane.local not in working)
+        found = dict.fromkeys(able[:1], 1)
     return found

@@ -17,7 +17,7 @@ from appliance.config.addressing import (
     plane_nexthop,
 )
 from appliance.config.intent import Intent, Mode, Network, Peer, planes
-from appliance.contract.ids import INTERNET, ClassName, Plane, SiteId, SiteName
+from appliance.contract.ids import INTERNET, ClassName, Plane, SiteId, SiteName, Slot
 from appliance.core.steering import DEVICE_MTU, Assignment, Steering
 from appliance.plan.breakout import DEFAULT_ROUTE, NO_EXITS, Exits, leading, spares
 from appliance.plan.diff import diff
@@ -54,7 +54,7 @@ class Steerer:
         found = self._nexthops(self._planes, steering.detours)
         for where, assignment in steering.assignments.items():
             if where[1] == INTERNET:
-                found.update(self._internet(where[0], assignment, exits))
+                found.update(self._internet(where[0], assignment, exits, steering.working))
                 continue
             known = self._rendered.get(where)
             if known is None or known[0] is not assignment:
@@ -90,13 +90,13 @@ class Steerer:
         new.update(self._nexthops(touched, after.detours))
         if moved is None:
             moved = before.assignments.keys() | after.assignments.keys()
-        if exits != left_exits:
+        if exits != left_exits or before.working != after.working:
             moved = {*moved, *((name, INTERNET) for name in self._classes)}
         for where in moved:
             left, taken = before.assignments.get(where), after.assignments.get(where)
             if where[1] == INTERNET:
-                old.update(self._internet(where[0], left, left_exits))
-                new.update(self._internet(where[0], taken, exits))
+                old.update(self._internet(where[0], left, left_exits, before.working))
+                new.update(self._internet(where[0], taken, exits, after.working))
             elif left is not taken and left != taken:
                 old.update(self._assignment(*where, left))
                 new.update(self._assignment(*where, taken))
@@ -156,7 +156,11 @@ class Steerer:
         return found
 
     def _internet(
-        self, class_name: ClassName, assignment: Assignment | None, exits: Exits
+        self,
+        class_name: ClassName,
+        assignment: Assignment | None,
+        exits: Exits,
+        working: Collection[Slot],
     ) -> dict[Key, Item]:
         """The default routes of a class: by those of its carriers that have the family."""
         traffic_class = self._classes.get(class_name)
@@ -175,7 +179,7 @@ class Steerer:
         for family in FAMILIES:
             weights = wanted
             if not is_through:
-                weights = leading(wanted, self._spares[class_name], exits, family)
+                weights = leading(wanted, self._spares[class_name], exits, family, working)
             route = UNREACHABLE
             if weights and (class_name in self._sharing or (is_through and len(weights) > 1)):
                 hop = group_nexthop(traffic_class.index, _NO_SITE, family)

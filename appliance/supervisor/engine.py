@@ -25,8 +25,8 @@ from appliance.core.actions import (
     VerifyPath,
 )
 from appliance.core.decide import decide, next_deadline
-from appliance.core.events import DeadlinePassed, Event, IntentChanged, SteeringAdopted, UplinkFacts
-from appliance.core.state import State, steering
+from appliance.core.events import DeadlinePassed, Event, IntentChanged, SteeringAdopted
+from appliance.core.state import State, steering, working
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import KernelError
 from appliance.plan.breakout import NO_EXITS, Exits
@@ -53,7 +53,6 @@ class Prober(Protocol):
     def set_interval(self, path: PathId, interval_s: float) -> None: ...
 
 
-_MOVES = MoveClass | DetourPlanes | UseGateway
 Steer = Callable[[tuple[Op, ...]], None]
 Listener = Callable[[float, Event, tuple[Action, ...], State], None]
 
@@ -131,23 +130,22 @@ class Engine:
             self._steerer = Steerer(event.intent)
         if isinstance(event, IntentChanged | SteeringAdopted):
             self.steering = steering(self.state)
-        if self.state.uplinks is was.uplinks or _facts(self.state) == _facts(was):
-            was = self.state
-        if was is not self.state or any(isinstance(a, _MOVES) for a in actions):
-            self._move(actions, was)
+        has_ways = _has_other_ways(was, self.state)
+        if has_ways or any(isinstance(a, MoveClass | DetourPlanes | UseGateway) for a in actions):
+            self._move(actions, was, has_ways=has_ways)
         for action in actions:
             self._carry_out(action, now)
         for listener in self.listeners:
             listener(now, event, actions, self.state)
 
-    def _move(self, actions: tuple[Action, ...], was: State) -> None:
-        """Bring the kernel to what was decided. `was` is before, if there are other facts since."""
+    def _move(self, actions: tuple[Action, ...], was: State, *, has_ways: bool) -> None:
         before = self.steering
         moved = {(a.class_name, a.site): a.after for a in actions if isinstance(a, MoveClass)}
         self.steering = Steering(
             {**before.assignments, **moved},
             dict(self.state.detours),
             self.state.internet.gateway,
+            working(self.state),
         )
         if self._steerer is None or not self._is_in_force():
             return
@@ -156,9 +154,8 @@ class Engine:
         ):
             self._on_drift()  # where copies go is the reconciler's: nothing is lost until then
         exits = left = NO_EXITS
-        if was is not self.state or any(site == INTERNET for _, site in moved):
-            exits = self._exits(self.state)
-            left = exits if was is self.state else self._exits(was)
+        if has_ways or any(site == INTERNET for _, site in moved):
+            exits, left = self._exits(self.state), self._exits(was)
         ops = self._steerer.ops(before, self.steering, moved, exits, left)
         if not ops:
             return
@@ -223,5 +220,9 @@ class Engine:
         self.handle(DeadlinePassed())
 
 
-def _facts(state: State) -> list[UplinkFacts | None]:
-    return [uplink.facts for uplink in state.uplinks.values()]
+def _has_other_ways(was: State, now: State) -> bool:
+    """Is anything else that ways to the internet depend on, beside the classes that take them?"""
+    if was.uplinks is now.uplinks and was.internet is now.internet:
+        return False
+    facts, before = ([u.facts for u in state.uplinks.values()] for state in (now, was))
+    return facts != before or working(now) != working(was)

@@ -63,6 +63,7 @@ def steerings(draw):
     return Steering(
         {w: draw(assignments(*w)) for w in chosen},
         {a: b for a, b in detours.items() if a != b},
+        working=draw(st.sampled_from([frozenset(), frozenset({Slot(2)})])),
     )
 
 

@@ -40,6 +40,22 @@ def test_a_family_that_the_carrier_has_not_goes_by_the_best_that_has_it():
     assert leading({}, (ONE, TWO), BOTH, 4) == {}, "a closed class is closed"
 
 
+def test_a_spare_that_is_known_to_work_comes_before_better_ones():
+    ways = frozenset({(Slot(1), 4), (Slot(2), 4), (Slot(3), 6)})
+    three = exit_plane(Slot(3))
+    assert leading({three: 1}, (ONE, TWO), ways, 4, {2, 3}) == {TWO: 1}
+    assert leading({three: 1}, (ONE, TWO), ways, 4, {3}) == {ONE: 1}, "or what there is"
+    assert leading({ONE: 1}, (ONE, TWO), ways, 4, {2}) == {ONE: 1}, "a class stays where it waits"
+
+
+def test_a_spare_that_dies_is_left_though_the_class_does_not_move():
+    lte6 = frozenset({(Slot(1), 4), (Slot(2), 4), (Slot(2), 6)})
+    by_three = {(ex.VOICE, INTERNET): ex.carried(ex.path("internet", 3, 0))}
+    before, after = (Steering(by_three, working=frozenset(map(Slot, w))) for w in ((1, 2), (2,)))
+    (op,) = Steerer(ex.BRANCH).ops(before, after, {}, exits=lte6)
+    assert (op.key, op.item) == (default(1, 4), Route(nexthop=plane_nexthop(TWO, 4)))
+
+
 def test_spares_are_permitted_and_in_the_order_of_the_tiers():
     voice = replace(ex.BRANCH.policies[0], metered=False)
     default_ = replace(ex.BRANCH.policies[2], tiers=((ex.LTE,), (ex.FIBRE,)))

@@ -9,7 +9,7 @@ from appliance.contract.ids import Slot, exit_plane
 from appliance.core.actions import EndFlows
 from appliance.core.decide import initial_state
 from appliance.core.events import AnswerLate, IntentChanged, UplinkChanged
-from appliance.core.state import State
+from appliance.core.state import State, steering
 from appliance.plan.breakout import NO_EXITS, Exits
 from appliance.plan.text import render_op
 from appliance.supervisor.engine import Engine
@@ -99,4 +99,6 @@ async def test_a_dead_uplink_is_left_for_the_internet_at_once_and_its_flows_end_
     async with asyncio.timeout(10):
         await is_ended.wait()
     assert ended == [(1, ("voice", "default"))]
+    assert engine.steering == steering(engine.state)
+    assert engine.steering.working == {2}
     engine.close()
