@@ -36,6 +36,8 @@ WINDOW_S = 0.3  # over which traffic is counted
 SPAN_S = 0.15  # probes this far apart tell how a queue grows
 HISTORY_S = 4.0
 FRESH_S = 0.4  # or two and a half intervals of probes, whichever is longer
+FRESH_SPACING_S = 1.0  # of a path that is probed more slowly nobody knows between two of them
+KEPT_S = 12.0  # longer than the slowest interval of probes: a path without any is not followed
 RECENT = 12  # probes remembered of a path
 
 LOADED, IDLE, OWN = 0.8, 0.3, 0.1  # shares of the rate that traffic uses
@@ -96,7 +98,8 @@ class PathView(NamedTuple):
         if not self.recent:
             return False
         spacing = self.recent[-1].sent - self.recent[-2].sent if len(self.recent) > 1 else 0.0
-        return now - self.recent[-1].received <= max(FRESH_S, 2.5 * spacing)
+        fresh_s = max(FRESH_S, 2.5 * min(spacing, FRESH_SPACING_S))
+        return now - self.recent[-1].received <= fresh_s
 
 
 class Line(NamedTuple):
@@ -155,7 +158,7 @@ def follow(
     span_s = min(now - before, 1.0)
     is_idle = used_bps < IDLE * line.rate_bps
     line = line._replace(counted=counted, used_bps=used_bps)
-    paths = _measured(line, probes, is_idle=is_idle)
+    paths = _measured(line, probes, now, is_idle=is_idle)
     line = line._replace(paths=paths, noise_us=_noise(line, paths, probes))
     fresh = [view for view in line.paths.values() if view.is_fresh(now)]
     if used_bps >= OWN * line.rate_bps:
@@ -176,19 +179,21 @@ def follow(
 
 
 def _measured(
-    line: Line, probes: Mapping[PathId, Sequence[Probe]], *, is_idle: bool
+    line: Line, probes: Mapping[PathId, Sequence[Probe]], now: float, *, is_idle: bool
 ) -> Mapping[PathId, PathView]:
-    """The views of all paths, with what is new."""
-    if not probes:
-        return line.paths
-    views = dict(line.paths)
+    """The views of the paths that are followed, with what is new."""
+    views = {
+        path: view
+        for path, view in line.paths.items()
+        if view.recent and now - view.recent[-1].received <= KEPT_S
+    }
     for path, answered in probes.items():
         view = views.get(path)
         for probe in answered:
             view = _seen(view, probe, is_idle=is_idle)
         if view is not None:
             views[path] = view
-    return {path: view for path, view in views.items() if path in probes or view.recent}
+    return views
 
 
 def _noise(
@@ -199,7 +204,7 @@ def _noise(
     if line.full_since is not None:
         return noise
     for path, answered in probes.items():
-        seen = paths[path].recent[-1 - len(answered) :]
+        seen = paths[path].recent[-1 - len(answered) :] if answered else ()
         for one, other in pairwise(seen):
             step = min(abs(other.queue_us - one.queue_us), NOISE_STEP_US)
             noise += NOISE_GAIN / len(probes) * (step - noise)

@@ -191,6 +191,32 @@ def test_without_a_path_that_answers_the_rate_stays_what_it_is() -> None:
     assert line.queue_us is None
 
 
+def test_what_a_path_showed_minutes_ago_says_nothing_of_a_queue() -> None:
+    """A hub looks at its paths by turns, and clocks drift: 20 ppm are 12 ms in ten minutes."""
+    line, octets = begin(10 * MBIT, 0.0), 0
+    for tick in range(1, 6200):
+        now = tick * TICK_S
+        octets += round(line.rate_bps / 2 / 8 * TICK_S)
+        drift_us = round(20e-6 * now * 1e6)
+        of = path(1) if tick < 50 or tick > 6100 else path(2 + tick // 50 % 100)
+        probes = {of: (Probe(now - 0.05, CLOCKS_US + drift_us, 25_000),)}
+        line = follow(line, BOUNDS, octets, probes, now, is_down=False)
+        assert line.full_since is None
+        assert len(line.paths) <= 5
+    line = follow(line, BOUNDS, octets, {}, now + 60, is_down=False)
+    assert line.paths == {}
+
+
+def test_a_probe_after_a_pause_is_not_fresh_for_as_long_as_the_pause() -> None:
+    line = begin(10 * MBIT, 0.0)
+    for now in (0.1, 9.1):
+        probes = {path(): (Probe(now - 0.05, CLOCKS_US, 25_000),)}
+        line = follow(line, BOUNDS, 0, probes, now, is_down=False)
+        assert line.queue_us == 0.0
+    assert follow(line, BOUNDS, 0, {}, 10.1, is_down=False).queue_us == 0.0
+    assert follow(line, BOUNDS, 0, {}, 12.1, is_down=False).queue_us is None
+
+
 def test_a_line_that_does_not_carry_the_rate_that_is_given_is_told() -> None:
     given = Bounds(40_000_000, 40_000_000)
     world = World(lambda now: 8 * MBIT if now < 30 else 60 * MBIT, bounds=given, buffer_s=0.3)
