@@ -20,7 +20,7 @@ from appliance.config.intent import Intent, Uplink
 from appliance.contract.ids import PathId, Plane, Slot
 from appliance.core.autorate import Bounds, Line, Probe, begin, follow
 from appliance.core.events import Event, LineFilled
-from appliance.kernel.kernel import Kernel, KernelError, QueueCounters
+from appliance.kernel.kernel import Kernel, KernelError, QueueCounters, is_rate
 from appliance.plan.plan import Change, Key, Op, Shaper
 from appliance.plan.shape import DIRECTIONS, Rates
 from appliance.plan.text import render_op
@@ -159,11 +159,8 @@ class LineRates:
         return {key: each.line for key, each in self._followed.items()}
 
     def is_outdated(self, op: Op) -> bool:
-        """Is this of a rate that was learned before the one that the kernel has by now?"""
-        if not (isinstance(op, Change) and isinstance(op.item, Shaper)):
-            return False
-        wanted = self._shapers(self.rates).get(op.key)
-        return wanted is not None and wanted != op.item and wanted == op.before
+        """Is this of a rate that was learned before the one that the kernel was told meanwhile?"""
+        return is_rate(op) and self._shapers(self.rates).get(op.key, op.item) != op.item
 
     async def run(self) -> None:
         """Follow the lines until cancelled."""

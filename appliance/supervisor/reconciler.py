@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from appliance.core.steering import Steering
-from appliance.kernel.kernel import Kernel, KernelError
+from appliance.kernel.kernel import Kernel, KernelError, is_rate
 from appliance.plan.diff import ops_for, unmet
 from appliance.plan.plan import Key, Kind, Observed, Op, Plan, WireguardPeer
 from appliance.plan.text import render_op
@@ -147,6 +147,7 @@ class Reconciler:
             if self._steering() is not steering:
                 return applied, True
             if part is Kind.ROUTE:
+                batch = tuple([op for op in batch if not self._is_outdated(op)])
                 self._kernel.steer(batch)
             else:
                 await self._kernel.apply(batch)
@@ -170,7 +171,7 @@ def _in_doubt(asked: Plan, ops: Sequence[Op]) -> Plan:
 
 
 def _part(op: Op) -> Kind | None:
-    """What is applied in one go: addresses, what is steered, or what lies between."""
-    if op.key.kind in STEERED:
+    """What is applied in one go: addresses, what others set as well, or what lies between."""
+    if op.key.kind in STEERED or is_rate(op):
         return Kind.ROUTE
     return Kind.ADDRESS if op.key.kind is Kind.ADDRESS else None

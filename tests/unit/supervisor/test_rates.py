@@ -1,6 +1,6 @@
 """Rates reach the kernel by one message each, and what somebody else set is put back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -9,14 +9,15 @@ from appliance.config.intent import Intent, Shaping
 from appliance.contract.ids import PathId, Slot
 from appliance.core.events import Event, LineFilled
 from appliance.kernel.fake import FakeKernel
-from appliance.kernel.kernel import QueueCounters
+from appliance.kernel.kernel import QueueCounters, is_rate
 from appliance.plan.compile import compile_plan
 from appliance.plan.diff import diff
-from appliance.plan.plan import Change, Key, Kind, Plan, Shaper
+from appliance.plan.plan import Change, Key, Kind, Observed, Plan, Shaper
 from appliance.plan.shape import Rates, rates_from, shapers
 from appliance.plan.underlay import attachments
 from appliance.probing.paths import Traced
 from appliance.supervisor.rates import FOLLOWED, LineRates
+from appliance.supervisor.reconciler import Reconciler
 from appliance.supervisor.warnings import Warnings
 from tests.unit.plan import examples as ex
 
@@ -227,6 +228,32 @@ async def test_what_a_plan_of_before_would_set_is_outdated(box: Box) -> None:
     plan = box.plan()
     (repair,) = diff(plan, await box.kernel.observe(plan.keys()))
     assert not box.rates.is_outdated(repair)
+
+
+async def test_while_rates_change_no_older_one_is_put_back(box: Box) -> None:
+    """They change before the kernel is looked at, after that, and while something is applied."""
+    observe = box.kernel.observe
+
+    async def observe_meanwhile(wanted: Collection[Key]) -> Observed:
+        box.run(0.3, mbit=20)
+        seen = await observe(wanted)
+        box.run(0.3, mbit=20)
+        return seen
+
+    async def nothing() -> bool:
+        return False
+
+    box.kernel.observe = observe_meanwhile  # type: ignore[method-assign]
+    steering = ex.BRANCH_STEERING
+    reconciler = Reconciler(
+        box.kernel, box.plan, lambda: steering, nothing, is_outdated=box.rates.is_outdated
+    )
+    box.run(0.3, mbit=20)
+    await reconciler.reconcile()
+    assert reconciler.is_in_force
+    rates = [op.item.rate_bps for op in box.kernel.applied if is_rate(op) and op.key == UP]
+    assert len(rates) > 5
+    assert rates == sorted(rates)
 
 
 async def test_a_shaper_made_anew_counts_from_nothing(box: Box) -> None:
