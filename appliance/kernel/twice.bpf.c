@@ -5,7 +5,8 @@
 //
 // The two are told apart at the far end by their hop limit: that of the copy is one less, as if it
 // had come by one router more. A packet that has no hop to spare is not copied. Neither is what
-// bears the mark of a copy: it comes from here, or its site is excepted.
+// was seen here before: it is a copy, its site is excepted, or it comes from the shaper, after which
+// it passes the egress again. The shaper's filter writes the mark, so that is not where it is noted.
 //
 // Built by `make bpf`, loaded by kernel/duplicate.py, one instance for each filter.
 
@@ -14,7 +15,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define COPIED 0x0f000000 // bits of an uplink, which no packet inside a tunnel bears
+#define SEEN 0xb1 // in tc_index, which the clone has as well, and WireGuard takes away
 #define MASK 0xff000000   // class and uplink, see config/addressing.py
 #define LEAST_HOPS 3 // of a packet that is copied: the copy, one less, still gets beyond the far end
 #define NO_PREALLOC 1
@@ -73,7 +74,7 @@ int send(struct __sk_buff *skb)
 	struct destination to = {.length = 128};
 	__u8 hops;
 
-	if (!settings || (skb->mark & MASK) != settings->mark)
+	if (!settings || skb->tc_index == SEEN || (skb->mark & MASK) != settings->mark)
 		return TC_ACT_UNSPEC;
 	if (!is_ipv4 && skb->protocol != bpf_htons(0x86dd))
 		return TC_ACT_UNSPEC;
@@ -90,7 +91,7 @@ int send(struct __sk_buff *skb)
 	}
 	if (bpf_skb_load_bytes(skb, is_ipv4 ? TTL4 : HOPS6, &hops, 1) || hops < LEAST_HOPS)
 		return TC_ACT_UNSPEC;
-	skb->mark |= COPIED; // of both: neither is copied again
+	skb->tc_index = SEEN; // of both: neither is copied again
 	if (!settings->device || lower(skb, is_ipv4, 1))
 		return TC_ACT_UNSPEC;
 	bpf_clone_redirect(skb, settings->device, 0);

@@ -6,13 +6,15 @@
 The voice class of both sites is in mode `duplicate`: path 1-1 carries it, and copies go over 2-2.
 """
 
+import json
 import socket
 import time
+from typing import Any
 
 from lab.fleet import Fleet
 from lab.stream import Stream
 from lab.supervisor import Supervisor
-from lab.topology import Host, Lab
+from lab.topology import Host, Lab, Site
 from tests.lab.boxes import asked, branch, hosts, pair, warnings
 
 EF = 46
@@ -114,6 +116,46 @@ def story_two_lossy_lines_make_a_good_one(lab: Lab) -> None:
     fleet.sites["b"].uplinks["fibre"].down.change(loss=0.03)
     took_s = lab.wait_until(lambda: second(fleet) is not None, 30, "copies are sent again")
     lab.check(took_s < 10, f"{took_s:.1f} s after a line began to lose 3 %")
+
+
+def story_where_classes_have_shares_each_packet_leaves_twice_and_no_more(lab: Lab) -> None:
+    """Packets pass a plane's egress again when they have waited."""
+    shares = [{"class": "voice", "guarantee": "20 %"}]
+    shaping = {"up": "50 Mbit/s", "down": "50 Mbit/s", "classes": shares}
+    fleet = Fleet(lab, policies=POLICIES)
+    for number, name in enumerate("ab", start=1):
+        fleet.add(branch(lab, name), number, lambda config: _shape(config, shaping))
+    fleet.start()
+    fleet.wait_up()
+    lab.wait_until(lambda: second(fleet) == "2-2", 30, "copies go over 2-2")
+    lab.wait_until(lambda: is_in_force(fleet, "a"), 30, "as planned")
+    before = _entered(fleet.sites["a"])
+    calls = streams(lab, fleet)
+    lab.sleep_virtual(2)
+    results = {family: call.stop() for family, call in calls.items()}
+    lab.sleep_virtual(0.5)
+    sent = sum(result.sent for result in results.values())
+    for device, packets in _entered(fleet.sites["a"]).items():
+        ratio = (packets - before[device]) / sent
+        wanted = 1 if device in ("bl-1-1", "bl-2-2") else 0
+        # Beside probes, which are less than half of it.
+        lab.check(wanted <= ratio < wanted + 0.8, f"{device} took {ratio:.2f} of each packet")
+    for family, result in results.items():
+        lab.check(
+            (result.lost, result.duplicates) == (0, 0),
+            f"IPv{family}: of {result.sent} {result.lost} are lost, {result.duplicates} come twice",
+        )
+
+
+def _shape(config: dict[str, Any], shaping: dict[str, Any]) -> None:
+    for uplink in config["uplinks"]:
+        uplink["shaping"] = shaping
+
+
+def _entered(site: Site) -> dict[str, int]:
+    """Packets that each plane took."""
+    found = json.loads(site.run(["ip", "-j", "-s", "link", "show", "type", "wireguard"]))
+    return {each["ifname"]: each["stats64"]["tx"]["packets"] for each in found}
 
 
 class WithoutBpf(Supervisor):
