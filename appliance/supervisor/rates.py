@@ -9,9 +9,9 @@ import asyncio
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Protocol
 
 from appliance import clock
@@ -110,7 +110,7 @@ class LineRates:
         self._full: frozenset[Slot] = frozenset()
         self._looked_at = 0.0
         self._choose_at = 0.0
-        self._turn = 0
+        self._first = 0  # of the sites, to be looked at next
         self.rates: dict[Direction, int] = {}
         self.ops: Counter[str] = Counter()
 
@@ -252,19 +252,21 @@ class LineRates:
                     each.overhead = item.overhead
         self._paths = {}
         for slot in {slot for slot, _ in self._followed}:
-            over = islice(_over(intent, slot, self._turn), LOOKED_AT)
+            over = _over(intent, slot, self._first)
             self._paths[slot] = tuple(heapq.nsmallest(FOLLOWED, over, key=self._prober.pace))
-        self._turn += 1
+        # Of paths that are equally fast the first are followed: each site comes first in time.
+        self._first = (self._first + 1) % max(1, len(intent.peers))
         self._prober.trace(frozenset(chain.from_iterable(self._paths.values())))
 
 
-def _over(intent: Intent, slot: Slot, turn: int) -> Iterator[PathId]:
-    """The paths over an uplink, beginning with another site each turn."""
-    peers = intent.peers
-    first = turn * LOOKED_AT % len(peers) if len(peers) > LOOKED_AT else 0
-    for peer in chain(peers[first:], peers[:first]):
-        for far in peer.uplinks:
-            yield PathId(peer.name, Plane(slot, far.slot))
+def _over(intent: Intent, slot: Slot, first: int) -> list[PathId]:
+    """Some of the paths over an uplink, those to one site first."""
+    paths: list[PathId] = []
+    for peer in chain(intent.peers[first:], intent.peers[:first]):
+        paths += [PathId(peer.name, Plane(slot, far.slot)) for far in peer.uplinks]
+        if len(paths) >= LOOKED_AT:
+            break
+    return paths
 
 
 def _probes(traced: Iterable[Traced], direction: str) -> tuple[Probe, ...]:

@@ -280,14 +280,15 @@ async def test_a_rate_that_the_line_does_not_carry_is_warned_of() -> None:
     assert not box.warned
 
 
-def test_of_many_paths_some_are_followed() -> None:
-    hub = ex.gateway(200)
+@pytest.mark.parametrize("sites", [20, 64, 128])
+def test_of_many_paths_some_are_followed_and_each_in_time(sites: int) -> None:
+    hub = ex.gateway(sites)
     hub = replace(hub, uplinks=tuple(replace(u, shaping=LEARNED) for u in hub.uplinks))
     box = Box(wanted=hub)
     seen = set()
-    for _ in range(5):
-        box.run(5, mbit=1)
+    for turn in range(sites):
+        box.rates.tick(5.0 * turn)
         traced = box.prober.traced
         assert len(traced) == FOLLOWED * len(hub.uplinks)
-        seen |= traced
-    assert len(seen) > FOLLOWED * len(hub.uplinks)
+        seen |= {path.site for path in traced}
+    assert seen == {peer.name for peer in hub.peers}
