@@ -21,7 +21,7 @@ from appliance.core.layout import ClassPlan, Layout
 from appliance.core.liveness import fall
 from appliance.core.selection import stand_all
 from appliance.core.sequential import UNTROUBLED
-from appliance.core.settle import NOTHING, decide_class
+from appliance.core.settle import NOTHING, clear_warnings, decide_class
 from appliance.core.state import ClassState, Liveness, PathState, SiteState
 from appliance.core.steering import Assignment
 from appliance.core.verdict import MEETS, judge
@@ -234,7 +234,7 @@ def _silent_at(draft: Draft, slot: Slot) -> float | None:
 def _close(draft: Draft, site: SiteDraft, plan: ClassPlan) -> None:
     """The policy of the class knows no internet."""
     held = site.classes.get(plan.name)
-    draft.clear("class-discarded", f"{plan.name} to {site.name}")
+    clear_warnings(draft, plan, site)
     if held is not None and held.assignment == NOTHING:
         return
     before = held.assignment if held else NOTHING

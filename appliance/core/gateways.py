@@ -14,7 +14,7 @@ from appliance.contract.ids import ClassName, SiteName
 from appliance.core.actions import Cause, MoveClass, UseGateway
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.layout import ClassPlan
-from appliance.core.settle import NOTHING
+from appliance.core.settle import NOTHING, clear_warnings
 from appliance.core.state import ClassState, InternetState, Liveness
 
 # After the first was found a better one is still taken: tunnels come up in any order.
@@ -64,6 +64,7 @@ def follow_gateway(
     draft: Draft, site: SiteDraft, plan: ClassPlan, left: SiteName | None, gateway: SiteName | None
 ) -> None:
     """A class goes to the internet as it goes to the gateway, and not through the one it `left`."""
+    clear_warnings(draft, plan, site)  # those of the way to the gateway are told of that site
     held = site.classes.get(plan.name)
     before = held.assignment if held else NOTHING
     there = draft.classes(gateway).get(plan.name) if gateway is not None else None

@@ -227,6 +227,12 @@ def _warn_class(
         draft.clear("sla-unmet", subject)
 
 
+def clear_warnings(draft: Draft, plan: ClassPlan, site: SiteDraft) -> None:
+    """Nothing is chosen for the class there any more."""
+    for code in ("class-discarded", "sla-unmet"):
+        draft.clear(code, f"{plan.name} to {site.name}")
+
+
 def _is_reachable(draft: Draft, site: SiteDraft) -> bool:
     """May packets of any class get there?"""
     return any(

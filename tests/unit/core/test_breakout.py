@@ -6,8 +6,17 @@ from ipaddress import ip_address
 
 import pytest
 
-from appliance.config.intent import Fallback, Intent, Internet, Mode, Policy, Target, TargetKind
-from appliance.contract.ids import INTERNET, ClassName, Slot, exit_plane
+from appliance.config.intent import (
+    Fallback,
+    Intent,
+    Internet,
+    Mode,
+    Policy,
+    Sla,
+    Target,
+    TargetKind,
+)
+from appliance.contract.ids import INTERNET, ClassName, SiteName, Slot, exit_plane
 from appliance.core.actions import Action, Cause, EndFlows, MoveClass
 from appliance.core.breakout import END_S, FRESH_S
 from appliance.core.decide import decide, initial_state, next_deadline
@@ -264,6 +273,25 @@ def test_a_change_of_policy_ends_what_it_does_not_permit():
     box.tell(IntentChanged(intent(default=policy(DEFAULT_POLICY, internet=Internet.NONE))))
     assert box.over() == []
     assert box.ended() == [(2, (DEFAULT,))]
+
+
+@pytest.mark.parametrize("internet", [Internet.NONE, Internet.GATEWAY])
+def test_what_was_warned_of_ends_when_the_policy_leads_elsewhere(internet: Internet):
+    strict = policy(DEFAULT_POLICY, sla=Sla(delay_us=20_000))
+    closed = policy(VOICE_POLICY, tiers=(("lte",),), fallback=Fallback.FAIL_CLOSED)
+    box = Box(intent(default=strict, voice=closed))
+    for _ in range(10):
+        for slot in (1, 2):
+            box.tell(replace(probed(slot, 3, is_healthy=True), delays_us=(90_000,) * 3))
+        box.wait(5)
+    stands = {("sla-unmet", "default to internet"), ("class-discarded", "voice to internet")}
+    assert stands <= box.state.warnings.keys()
+    after = intent(
+        default=replace(strict, internet=internet), voice=replace(closed, internet=internet)
+    )
+    box.tell(IntentChanged(replace(after, gateways=(SiteName("hq"),))))
+    box.wait(1)
+    assert not stands & box.state.warnings.keys()
 
 
 def test_a_reload_that_changes_nothing_moves_and_ends_nothing():
