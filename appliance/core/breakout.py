@@ -10,7 +10,7 @@ was translated to one of that uplink's: only if another uplink can take them, an
 import math
 from dataclasses import replace
 
-from appliance.config.intent import Internet
+from appliance.config.intent import Internet, Uplink
 from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, Plane, SiteName, Slot, exit_plane
 from appliance.core import gateways, reasons
 from appliance.core.actions import Cause, EndFlows, MoveClass, Severity
@@ -114,11 +114,19 @@ def reload(draft: Draft, was: Layout) -> None:
     )
     draft.internet = replace(internet, site=site, seen=None, far=None)
     permitted = {plan.name: _candidates(plan) for plan in layout.internet.classes}
+    left = {exit_plane(slot) for slot, uplink in was.uplinks.items() if _is_left(layout, uplink)}
     for plan in was.internet.classes:
-        for plane in sorted(_candidates(plan) - permitted.get(plan.name, _candidates(plan))):
+        before = _candidates(plan)
+        for plane in sorted(before - permitted.get(plan.name, before) | before & left):
             name = was.internet.names[plane]
             text = f"the configuration does not want {plan.name} on {name} any more"
             draft.actions.append(EndFlows(plane.local, (plan.name,), text))
+
+
+def _is_left(layout: Layout, was: Uplink) -> bool:
+    """Is nothing, or another device, where an uplink was?"""
+    uplink = layout.uplinks.get(was.slot)
+    return uplink is None or uplink.device != was.device
 
 
 def _innocent(layout: Layout) -> PathState:

@@ -15,7 +15,8 @@ from appliance.config.addressing import (
     plane_nexthop,
     uplink_mark,
 )
-from appliance.config.intent import Intent
+from appliance.config.fields import MAX_SLOT
+from appliance.config.intent import Intent, Internet, permits
 from appliance.contract.ids import ClassName, Slot, exit_plane
 from appliance.core.events import UplinkFacts
 from appliance.plan.breakout import DEFAULT_ROUTE, Exits
@@ -52,6 +53,24 @@ def flow_marks(
         return ((uplink_mark(slot), UPLINK_MARK_MASK),)
     mask = UPLINK_MARK_MASK | CLASS_MARK_MASK
     return tuple((uplink_mark(slot) | class_mark(each.index), mask) for each in found)
+
+
+def forbidden_marks(intent: Intent) -> tuple[tuple[int, int], ...]:
+    """The same of flows that the rules let out by no uplink, or by another than theirs.
+
+    A supervisor with another configuration may have left them: they would hang until they expire.
+    """
+    permitted = {
+        (u.slot, p.class_name)
+        for p in intent.policies
+        for u in intent.uplinks
+        if p.internet is Internet.LOCAL and permits(p, u)
+    }
+    names = [each.name for each in intent.classes]
+    found: tuple[tuple[int, int], ...] = ()
+    for slot in map(Slot, range(1, MAX_SLOT + 1)):
+        found += flow_marks(intent, slot, [n for n in names if (slot, n) not in permitted])
+    return found
 
 
 def exits(intent: Intent, facts: Mapping[Slot, UplinkFacts]) -> Exits:

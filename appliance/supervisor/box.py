@@ -42,7 +42,7 @@ from appliance.plan.adopt import steering_from
 from appliance.plan.breakout import Exits
 from appliance.plan.compile import compile_plan
 from appliance.plan.counters import received_counter, sent_counter
-from appliance.plan.exits import exit_key, exits, flow_marks
+from appliance.plan.exits import exit_key, exits, flow_marks, forbidden_marks
 from appliance.plan.plan import Key, Plan, Shaper
 from appliance.plan.shape import Rates, rates_from, shapers
 from appliance.plan.underlay import attachments
@@ -140,7 +140,10 @@ class Box:
         self._present: frozenset[str] = frozenset()  # devices of any kind
         self._overlaps = Overlaps(self.warnings)
         self._group: asyncio.TaskGroup | None = None
-        self._to_end: tuple[tuple[int, int], ...] = ()  # marks of flows, with their masks
+        # Marks of flows, with their masks, by the numbers of the rules that are in force.
+        self._to_end: tuple[tuple[int, int], ...] = ()
+        self._unwanted: tuple[tuple[int, int], ...] = ()  # by the configuration to come
+        self._marked_by = settings.intent
         self._asking: dict[Slot, asyncio.Task[None]] = {}
         self._monitor = monitor
         self._facts = FactsReader()
@@ -249,13 +252,14 @@ class Box:
 
     def _end_flows(self, action: EndFlows) -> None:
         """When the rules are those of now: by older ones its next packet would begin it again."""
-        self._to_end += flow_marks(self.settings.intent, action.uplink, action.classes)
+        self._to_end += flow_marks(self._marked_by, action.uplink, action.classes)
         if self.reconciler.is_in_force:
             self._end_now()
 
     def _end_now(self) -> None:
         """A thread does it: the kernel looks through all flows that it tracks."""
-        marks, self._to_end = self._to_end, ()
+        self._marked_by = self.settings.intent
+        marks, self._to_end, self._unwanted = self._to_end + self._unwanted, (), ()
         if marks and self._group is not None:
             self._group.create_task(self._ending(marks), name="flows of an uplink")
 
@@ -295,14 +299,16 @@ class Box:
         """
         self.settings = settings = self._possible(settings)
         self.reconciler.want_another()  # moves wait for the plan they belong to
+        kept = self._to_end
         self.engine.handle(IntentChanged(settings.intent))
+        self._unwanted, self._to_end = self._to_end[len(kept) :], kept
         self.rates.configure(settings.intent)
         self.uplinks.reconfigure(settings.intent.uplinks)
         self._read_facts()
         try:
             await self.reconciler.reconcile()
         except NotInForceError:
-            self._to_end = ()
+            self._unwanted = ()
             raise
         self._end_now()
         self.uplinks.release_others()
@@ -343,6 +349,7 @@ class Box:
                 found.gateway,
             )
         )
+        self._to_end += forbidden_marks(self.settings.intent)
 
     async def run(self) -> None:
         """Keep everything going until cancelled. The kernel is left as it is."""

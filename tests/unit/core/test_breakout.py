@@ -275,6 +275,17 @@ def test_a_change_of_policy_ends_what_it_does_not_permit():
     assert box.ended() == [(2, (DEFAULT,))]
 
 
+def test_flows_of_an_uplink_end_when_its_slot_gets_another_device_or_none():
+    for uplinks in (
+        [replace(uplink(1, "fibre"), device="sfp0"), uplink(2, "dsl")],
+        [uplink(2, "dsl")],
+    ):
+        box = Box(intent())
+        box.actions.clear()
+        box.tell(IntentChanged(intent(uplinks=uplinks)))
+        assert box.ended() == [(1, (VOICE,)), (1, (DEFAULT,))]
+
+
 @pytest.mark.parametrize("internet", [Internet.NONE, Internet.GATEWAY])
 def test_what_was_warned_of_ends_when_the_policy_leads_elsewhere(internet: Internet):
     strict = policy(DEFAULT_POLICY, sla=Sla(delay_us=20_000))

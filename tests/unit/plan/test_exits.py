@@ -3,8 +3,11 @@
 from dataclasses import replace
 from ipaddress import ip_address
 
+from appliance.config.addressing import UPLINK_MARK_MASK, uplink_mark
+from appliance.config.fields import MAX_SLOT
+from appliance.config.intent import Internet
 from appliance.contract.ids import Slot
-from appliance.plan.exits import exit_items, exit_key, exits, flow_marks
+from appliance.plan.exits import exit_items, exit_key, exits, flow_marks, forbidden_marks
 from appliance.plan.plan import Nexthop
 from tests.unit.plan import examples as ex
 
@@ -33,3 +36,13 @@ def test_marks_of_some_classes_and_of_all():
     everyone = (ex.VOICE, ex.BULK, ex.DEFAULT)
     assert flow_marks(ex.BRANCH, Slot(2), everyone) == ((0x02000000, 0x0F000000),)
     assert flow_marks(ex.BRANCH, Slot(2), ()) == ()
+
+
+def test_marks_of_flows_that_the_rules_let_out_no_more():
+    everything = [(uplink_mark(Slot(n)), UPLINK_MARK_MASK) for n in range(3, MAX_SLOT + 1)]
+    assert forbidden_marks(ex.BRANCH) == tuple(everything)
+    voice = replace(ex.BRANCH.policies[0], metered=False)
+    bulk = replace(ex.BRANCH.policies[1], internet=Internet.NONE)
+    strict = replace(ex.BRANCH, policies=(voice, bulk, ex.BRANCH.policies[2]))
+    some = [(0x21000000, 0xFF000000), (0x12000000, 0xFF000000), (0x22000000, 0xFF000000)]
+    assert forbidden_marks(strict) == (*some, *everything)

@@ -20,8 +20,9 @@ from appliance.api.feed import Subscription
 from appliance.config.errors import ConfigError
 from appliance.config.intent import Intent
 from appliance.contract.codec import decode
-from appliance.contract.ids import PathId, Plane, SiteName, Slot
+from appliance.contract.ids import ClassName, PathId, Plane, SiteName, Slot
 from appliance.contract.status import Change, WarningStatus
+from appliance.core.actions import EndFlows
 from appliance.kernel.facts import DeviceFacts, UnsteadyError
 from appliance.kernel.kernel import MissingFeature
 from appliance.kernel.monitor import AddressesChanged, LinkChanged, Notice
@@ -198,6 +199,71 @@ async def test_flows_that_are_not_wanted_any_more_end_when_the_rules_say_so_too(
         await until(lambda: bool(rules))
         assert before not in rules
         assert rules[0] == kernel.owned[FILTER_KEY]
+
+
+CLASSES = "classes: [{{name: {0}, match: [{{dscp: ef}}]}}, {{name: {1}, match: [{{dscp: cs1}}]}}]\n"
+CLOSED = "policies: [{class: bulk, internet: none}]\n"
+
+
+@pytest.fixture
+def ended(kernel: StubbornKernel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The marks of flows that were ended."""
+    found: list[int] = []
+
+    async def end_flows(mark: int, _mask: int) -> None:
+        found.append(mark)
+
+    monkeypatch.setattr(kernel, "end_flows", end_flows)
+    return found
+
+
+async def test_flows_are_ended_by_the_numbers_that_they_bear(
+    tmp_path: Path, kernel: StubbornKernel, ended: list[int]
+) -> None:
+    write(tmp_path, more=CLASSES.format("bulk", "voice"))
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        await _rest()
+        ended.clear()
+        write(tmp_path, more=CLASSES.format("voice", "bulk") + CLOSED)
+        await lived.reload()
+        await until(lambda: bool(ended))
+        assert ended == [0x11000000], "it was the first class"
+
+
+async def test_what_an_earlier_configuration_permitted_ends_at_the_start(
+    tmp_path: Path, kernel: StubbornKernel, ended: list[int]
+) -> None:
+    write(tmp_path, more=CLASSES.format("voice", "bulk") + CLOSED)
+    async with running(life(tmp_path, kernel)):
+        await until(lambda: bool(ended))
+        await _rest()
+        assert 0x21000000 in ended
+        assert 0x11000000 not in ended
+
+
+async def test_flows_of_a_dead_uplink_end_also_after_a_reload_that_failed(
+    tmp_path: Path, kernel: StubbornKernel, ended: list[int]
+) -> None:
+    write(tmp_path, more=CLASSES.format("voice", "bulk"))
+    lived = life(tmp_path, kernel)
+    async with running(lived):
+        await _rest()
+        ended.clear()
+        write(tmp_path, "192.0.2.128/25", CLASSES.format("voice", "bulk") + CLOSED)
+        kernel.refused = ("192.0.2.128/25",)
+        observe = kernel.observe
+
+        async def dying(wanted: Collection[Key]) -> Observed:
+            kernel.observe = observe  # type: ignore[method-assign]
+            lived._box._end_flows(EndFlows(Slot(1), (ClassName("voice"),), "dead"))
+            return await observe(wanted)
+
+        kernel.observe = dying  # type: ignore[method-assign]
+        with pytest.raises(ConfigError):
+            await lived.reload()
+        await until(lambda: bool(ended))
+        assert set(ended) == {0x11000000}
 
 
 async def test_a_kernel_that_cannot_send_twice_is_warned_of_from_the_start(
