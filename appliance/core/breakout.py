@@ -37,11 +37,14 @@ FEW_PATHS = 16  # over an uplink; of more, shared fate tells what silence means
 
 
 def probed(draft: Draft, event: UplinkProbed) -> None:
-    """Targets were asked. So many answers vouch for an uplink whatever its tunnels say."""
+    """Targets were asked. So many answers vouch for an uplink whatever its tunnels say.
+
+    They say nothing of what happened since they were asked: it may have died within the round.
+    """
     uplink = draft.layout.uplinks.get(event.slot)
     if uplink is not None and event.answered >= uplink.quorum:
         internet = draft.internet
-        vouched = {**internet.vouched, event.slot: draft.now}
+        vouched = {**internet.vouched, event.slot: draft.now - event.took_s}
         draft.internet = replace(internet, vouched=vouched)
     if event.delays_us:
         _measure(draft, event)

@@ -66,6 +66,7 @@ class UplinkProbed:
     is_healthy: bool
     evidence: str  # "2 of 3 targets answered; 192.0.2.53 (dns) did not"
     delays_us: tuple[int, ...] = ()  # two-way, of the targets that answered
+    took_s: float = 0.0  # since the targets were asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ class UplinkHealth:
                     await self._changed.wait()
 
     async def _round(self) -> None:
-        uplink = self._uplink
+        uplink, loop = self._uplink, asyncio.get_running_loop()
+        start = loop.time()
         outcomes = await self._ask(uplink.targets, uplink.device, uplink_mark(uplink.slot))
         if not self._facts.is_attached:
             return
@@ -95,6 +96,7 @@ class UplinkHealth:
                     is_healthy=self._health.is_healthy,
                     evidence=evidence(counted, self._health),
                     delays_us=tuple(o.delay_us for o in outcomes if o.delay_us is not None),
+                    took_s=loop.time() - start,
                 )
             )
 

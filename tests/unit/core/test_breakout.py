@@ -28,7 +28,7 @@ from appliance.core.events import (
     UplinkChanged,
     UplinkProbed,
 )
-from appliance.core.state import State, steering
+from appliance.core.state import State, steering, working
 from appliance.core.steering import Assignment, Carrier
 from appliance.core.why import explain
 from tests.unit.core.examples import (
@@ -170,6 +170,20 @@ def test_an_uplink_that_was_just_attached_is_given_time():
     assert box.ended() == []
     box.wait(1)
     assert box.ended() == [(1, (VOICE, DEFAULT))]
+
+
+def test_targets_that_were_asked_before_an_uplink_fell_silent_do_not_vouch_for_it():
+    box = Box(intent(uplinks=[replace(uplink(1, "fibre"), targets=TARGETS), uplink(2, "dsl")]))
+    silent = replace(box.state.uplinks[Slot(1)], condemned_at=box.now)
+    box.state = replace(box.state, uplinks={**box.state.uplinks, Slot(1): silent})
+    answered = probed(1, 3, is_healthy=True)
+    box.wait(0.3)
+    box.tell(replace(answered, took_s=0.4))
+    assert box.over() == [2]
+    box.wait(END_S)
+    assert box.ended() == [(1, (VOICE, DEFAULT))]
+    box.tell(replace(answered, took_s=0.4))
+    assert working(box.state) == {1, 2}, "it was asked after that"
 
 
 def test_a_blip_ends_nothing():

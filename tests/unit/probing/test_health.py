@@ -93,6 +93,12 @@ def test_the_verdict_stays_while_the_same_is_asked() -> None:
         assert not health.use(replace(UPLINK, **other))  # type: ignore[arg-type]
 
 
+def test_it_is_told_how_long_ago_was_asked() -> None:
+    world = World(hangs_s=1.5)
+    world.play((2, ATTACHED))
+    assert [(at, event.took_s) for at, event in world.told] == [(1.5, 1.5)]
+
+
 def test_jitter_spreads_the_interval_both_ways() -> None:
     for drawn, expected in ((0.0, INTERVAL_S * 0.9), (1.0, INTERVAL_S * 1.1)):
         world = World()
