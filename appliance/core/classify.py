@@ -64,16 +64,30 @@ def lan_of(intent: Intent, source: Address) -> str | None:
     return None
 
 
-def site_of(intent: Intent, destination: Address) -> SiteName | None:
-    """The other site that an address is behind, if it is behind one."""
-    found = (peer.name for peer in intent.peers if _is_in(destination, peer.prefixes))
-    return next(found, None)
+class Sites:
+    """Which site an address is behind, for many addresses: a hub has thousands of prefixes."""
+
+    def __init__(self, intent: Intent) -> None:
+        self._by_length: dict[tuple[int, int], dict[int, SiteName]] = {}
+        for peer in intent.peers:
+            for prefix in peer.prefixes:
+                shift = prefix.max_prefixlen - prefix.prefixlen
+                same = self._by_length.setdefault((prefix.version, shift), {})
+                same.setdefault(int(prefix.network_address) >> shift, peer.name)
+        self._by_length = dict(sorted(self._by_length.items()))  # the longest first
+
+    def of(self, address: Address) -> SiteName | None:
+        """The other site that an address is behind, if it is behind one."""
+        for (version, shift), names in self._by_length.items():
+            if version == address.version and (name := names.get(int(address) >> shift)):
+                return name
+        return None
 
 
 def goes_to(intent: Intent, destination: Address) -> SiteName | None:
     """Where packets to an address go: to a site, to the internet, or None when they stay here."""
     is_near = destination.is_multicast or destination.is_link_local or destination.is_loopback
-    site = site_of(intent, destination)
+    site = Sites(intent).of(destination)
     if site is not None or is_near or lan_of(intent, destination) is not None:
         return site
     if destination.version == 6 and destination in intent.overlay:

@@ -14,7 +14,7 @@ from appliance.config.flow import Flow
 from appliance.config.intent import Intent, Protocol, TrafficClass
 from appliance.contract.decision import CarrierStatus, FlowStatus
 from appliance.contract.ids import INTERNET, ClassName, PathId, SiteName, Slot, exit_plane
-from appliance.core.classify import lan_of, likely_rule, site_of
+from appliance.core.classify import Sites, lan_of, likely_rule
 from appliance.kernel.conntrack import TrackedFlow
 
 MOST_LOOKED_AT = 4096  # flows a reading: a second of a small box's CPU
@@ -68,13 +68,13 @@ def rated(
     return sorted(found, key=itemgetter(0), reverse=True)
 
 
-def status_of(intent: Intent, row: RatedFlow, carriers: Carriers) -> FlowStatus:
+def status_of(intent: Intent, sites: Sites, row: RatedFlow, carriers: Carriers) -> FlowStatus:
     """All that is told of one flow."""
     flow, name = row.flow, row.traffic_class.name
     protocol = _PROTOCOLS.get(flow.protocol)
     lan = lan_of(intent, flow.source)
     asked = Flow(flow.source, flow.destination, protocol, flow.port, lan=lan)
-    site = site_of(intent, flow.destination) or site_of(intent, flow.source)
+    site = sites.of(flow.destination) or sites.of(flow.source)
     pinned = next((u for u in intent.uplinks if _is_pinned(flow, u.slot)), None)
     over: tuple[CarrierStatus, ...] = carriers(name, site) if site is not None else ()
     if pinned is not None:

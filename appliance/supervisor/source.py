@@ -37,6 +37,7 @@ from appliance.contract.status import (
     WarningStatus,
 )
 from appliance.core.actions import Action, ClearWarning, MoveClass, RaiseWarning
+from appliance.core.classify import Sites
 from appliance.core.decide import initial_state
 from appliance.core.events import Event, LoopStalled, PathsSampled, UplinkProbed
 from appliance.core.state import State, entry_of
@@ -222,8 +223,8 @@ class Source:
         found = await asyncio.to_thread(
             flows.rated, intent, before, after, seconds, query.class_name
         )
-        rows = found[: query.limit]
-        shown = tuple(flows.status_of(intent, row, self._carriers) for row in rows)
+        rows, sites = found[: query.limit], await asyncio.to_thread(Sites, intent)
+        shown = await collected(flows.status_of(intent, sites, row, self._carriers) for row in rows)
         return Flows(shown, len(found), is_complete)
 
     async def history(self, query: HistoryQuery) -> History:

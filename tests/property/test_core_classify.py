@@ -3,14 +3,15 @@
 import re
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from itertools import chain
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.config.flow import WITH_PORTS, Flow
 from appliance.config.intent import Intent, Lan, Match, Protocol, TrafficClass
-from appliance.contract.ids import ClassName
-from appliance.core.classify import classify
+from appliance.contract.ids import ClassName, SiteName
+from appliance.core.classify import Sites, classify
 from appliance.plan.classify import render_classes
 from tests.unit.plan.examples import BRANCH
 
@@ -117,3 +118,16 @@ def holds(conditions: str, flow: Flow) -> bool:
 @given(intents(), flows())
 def test_the_class_is_the_one_of_the_text(intent: Intent, flow: Flow) -> None:
     assert classify(intent, flow).traffic_class.index == by_text(intent, flow)
+
+
+@given(st.lists(st.tuples(st.sampled_from(NETWORKS), st.integers(0, 3)), max_size=6))
+def test_an_address_is_behind_the_site_of_the_longest_prefix(told: list[tuple[str, int]]) -> None:
+    told = list(dict(told).items())  # two sites never have the same one
+    peers = tuple(
+        replace(BRANCH.peers[0], name=SiteName(f"s{number}"), prefixes=(ip_network(prefix),))
+        for prefix, number in told
+    )
+    sites = Sites(replace(BRANCH, peers=peers))
+    for host in map(ip_address, chain(*HOSTS.values())):
+        holding = [(p.prefixes[0].prefixlen, p.name) for p in peers if host in p.prefixes[0]]
+        assert sites.of(host) == max(holding, default=(0, None))[1]

@@ -8,7 +8,7 @@ import pytest
 from appliance.config.flow import Flow
 from appliance.config.intent import Match, Protocol, TrafficClass
 from appliance.config.load import parse_config
-from appliance.core.classify import classify, holds, lan_of, site_of
+from appliance.core.classify import Sites, classify, holds, lan_of
 from tests.flows import FLOWS, flow
 from tests.unit.config.files import SOUND, changed
 from tests.unit.plan.examples import BRANCH, VOICE
@@ -90,9 +90,9 @@ def test_the_lan_follows_from_the_address() -> None:
 
 
 def test_the_site_follows_from_the_address() -> None:
-    assert site_of(BRANCH, ip_address("192.168.2.9")) == "branch-b"
-    assert site_of(BRANCH, ip_address("2001:db8:3::9")) == "hq"
-    assert site_of(BRANCH, ip_address("198.51.100.7")) is None
+    assert Sites(BRANCH).of(ip_address("192.168.2.9")) == "branch-b"
+    assert Sites(BRANCH).of(ip_address("2001:db8:3::9")) == "hq"
+    assert Sites(BRANCH).of(ip_address("198.51.100.7")) is None
 
 
 @pytest.mark.parametrize(("name", "class_name", "protocol", "to", "port"), FLOWS)

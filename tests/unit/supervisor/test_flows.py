@@ -6,6 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from appliance.contract.decision import CarrierStatus, FlowStatus
+from appliance.core.classify import Sites
 from appliance.kernel.conntrack import TrackedFlow
 from appliance.supervisor.flows import rated, status_of
 from tests.unit.plan.examples import BRANCH, BULK, VOICE
@@ -23,6 +24,7 @@ CALL = TrackedFlow(
     is_offloaded=False,
 )
 COPY = replace(CALL, ident=8, protocol=6, port=873, mark=0x20000000, is_offloaded=True)
+SITES = Sites(BRANCH)
 CARRIER = CarrierStatus("hq/1-1", "fibre - fibre")
 
 
@@ -62,7 +64,7 @@ def test_all_that_is_told_of_a_flow() -> None:
         asked.append(of)
         return (CARRIER,)
 
-    assert status_of(BRANCH, row, carriers) == FlowStatus(
+    assert status_of(BRANCH, SITES, row, carriers) == FlowStatus(
         protocol="udp",
         source="192.0.2.9",
         source_port=40000,
@@ -83,7 +85,7 @@ def test_a_flow_from_another_site_goes_by_that_site_and_one_to_nowhere_by_none()
     back = replace(CALL, source=CALL.destination, destination=CALL.source)
     away = replace(CALL, destination=ip_address("198.51.100.7"), protocol=47)
     rows = rated(BRANCH, [], [back, away], 2.0, None)
-    here, there = (status_of(BRANCH, row, lambda *_: (CARRIER,)) for row in rows)
+    here, there = (status_of(BRANCH, SITES, row, lambda *_: (CARRIER,)) for row in rows)
     assert (here.site, here.carriers) == ("hq", (CARRIER,))
     assert (there.site, there.carriers, there.protocol) == (None, (), "47")
 
@@ -91,7 +93,7 @@ def test_a_flow_from_another_site_goes_by_that_site_and_one_to_nowhere_by_none()
 def test_a_flow_that_left_for_the_internet_is_told_by_its_own_uplink() -> None:
     away = replace(CALL, destination=ip_address("198.51.100.7"), mark=0x12000000)
     (row,) = rated(BRANCH, [], [away], 2.0, None)
-    told = status_of(BRANCH, row, lambda *_: (CARRIER,))  # that carries its class by now
+    told = status_of(BRANCH, SITES, row, lambda *_: (CARRIER,))  # that carries its class by now
     assert (told.site, told.carriers) == ("internet", (CarrierStatus("internet/2-0", "lte"),))
 
 
@@ -103,4 +105,4 @@ def test_the_rule_is_the_first_that_what_is_known_allows(port: int, rule: str) -
     )
     intent = replace(BRANCH, classes=(both, *BRANCH.classes[1:]))
     (row,) = rated(intent, [], [replace(CALL, port=port)], 2.0, None)
-    assert status_of(intent, row, lambda *_: ()).rule == rule
+    assert status_of(intent, SITES, row, lambda *_: ()).rule == rule
