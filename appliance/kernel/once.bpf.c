@@ -17,7 +17,7 @@
 
 #define WORDS 12 // of 64 bits: that much of a packet is looked at
 #define OCTETS (8 * WORDS)
-#define AWAITED (1U << 10) // how long the other one may take, in 2^20 ns: a good second
+#define AWAITED (1 << 10) // how long the other one may take, in 2^20 ns: a good second
 #define MOST 0xffff        // of one kind that are awaited at the same time
 #define TRIES 4
 
@@ -51,6 +51,7 @@ int let_in(struct __sk_buff *skb)
 	__u8 *octets = (__u8 *)words;
 	struct settings *settings = bpf_map_lookup_elem(&settings_of, &zero);
 	__u64 *state;
+	__s32 age;
 	int is_awaited;
 
 	// Segments that were merged on the way are TCP's, which may come twice.
@@ -93,7 +94,8 @@ int let_in(struct __sk_buff *skb)
 		before = *(volatile __u64 *)state;
 		count = before & 0xffff;
 		gap = hops - ((before >> 16) & 0xff);
-		if (now - (__u32)(before >> 32) > AWAITED)
+		age = now - (__u32)(before >> 32); // less than nothing: another processor's clock
+		if (age > AWAITED)
 			count = 0;
 		is_awaited = count && (gap == 1 || gap == -1U);
 		if (is_awaited)

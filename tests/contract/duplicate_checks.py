@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -157,6 +158,33 @@ async def check_the_first_of_a_packet_and_its_copy_is_let_in(_: RealWorld) -> No
             assert planes.come((TWO, packet(family, 59, b"both"))) == [b"both"]
             marked = packet(family, 59, b"ECN", 0xBB)  # congestion experienced on one line
             assert planes.come((ONE, packet(family, 60, b"ECN", 0xBA)), (TWO, marked)) == [b"ECN"]
+
+
+async def check_a_copy_that_began_before_its_packet_was_noted_is_none_too_late(
+    _: RealWorld,
+) -> None:
+    """Two processors: what was noted is younger than the time that the other one has read."""
+    with let_in_once() as planes:
+        assert planes.duplication._once is not None
+        maps = planes.duplication._once[1].maps
+        first = packet(4, 60, b"early")
+        assert planes.come((ONE, first)) == [b"early"]
+        key = _likeness(first, maps["settings_of"].get(bytes(4)) or b"")
+        state = struct.unpack("=Q", maps["seen"].get(key) or b"")[0]
+        maps["seen"].set(key, struct.pack("=Q", state + (500 << 32)))  # half a second from now
+        assert planes.come((TWO, packet(4, 59, b"early"))) == []
+
+
+def _likeness(packet4: bytes, settings: bytes) -> bytes:
+    """The key under which an IPv4 packet is known: `mixed` of once.bpf.c."""
+    octets = bytearray(packet4[:96].ljust(96, b"\0"))
+    octets[1] &= 0xFC
+    octets[8] = octets[10] = octets[11] = 0
+    value = int.from_bytes(settings[:8], sys.byteorder)
+    for word in (len(packet4), *struct.unpack("=12Q", octets)):
+        value = (value ^ word) * 0x9E3779B97F4A7C15 % 2**64
+        value ^= value >> 29
+    return struct.pack("=Q", value)
 
 
 async def check_equal_packets_are_let_in_as_often_as_they_were_sent(_: RealWorld) -> None:
