@@ -103,7 +103,7 @@ _SHAPING: dict[MissingFeature, tuple[Key, Item]] = {
 _SHARES: dict[MissingFeature, tuple[Key, Item]] = {
     MissingFeature("shares of classes", f"{_KERNEL} CONFIG_NET_SCH_HTB and _CLS_FW"): (
         Key(Kind.SHAPER, (_DEVICE,)),
-        Shaper(1_000_000, 0, is_ingress=False, shares=(Share(1, 100_000, 1_000_000),)),
+        Shaper(1_000_000, 0, False, (Share(1, 100_000, 1_000_000),), "fd00::/48"),
     ),
     MissingFeature("marks of flows", f"{_KERNEL} CONFIG_NET_ACT_CTINFO"): (
         Key(Kind.REDIRECT, (_DEVICE, "ingress", FILTER_PRIORITY_FIRST)),

@@ -10,6 +10,7 @@ from typing import Any
 from appliance.config.addressing import CLASS_MARK_MASK, QDISC_HANDLE, class_mark
 from appliance.plan.hierarchy import (
     CONTROL,
+    CONTROL_PRIORITY,
     MARKS_PRIORITY,
     OTHERS,
     ROOT,
@@ -46,7 +47,7 @@ def read_hierarchy(qdiscs: Sequence[Row], classes: Sequence[Row], filters: Seque
     overhead = root.get("overhead", 0)
     if not shares or type(overhead) is not int or not _bps(root, "rate"):
         return NOT_OURS
-    shaper = Shaper(_bps(root, "rate"), overhead, is_ingress=False, shares=shares)
+    shaper = Shaper(_bps(root, "rate"), overhead, False, shares, _overlay(filters))
     found = (
         [tuple(_qdisc(each)) for each in qdiscs],
         [tuple(_class(each)) for each in classes],
@@ -93,6 +94,11 @@ def _expected_classes(shaper: Shaper) -> Iterator[tuple[object, ...]]:
         yield "htb", f"{_MAJOR}{node.minor:x}", *shown, *rates, shaper.overhead
 
 
+def _overlay(filters: Sequence[Row]) -> str:
+    keys = (_mapping(_mapping(each.get("options")).get("keys")) for each in filters)
+    return next((str(found["src_ip"]) for found in keys if "src_ip" in found), "")
+
+
 def _filter(row: Row) -> Iterator[object]:
     options = _mapping(row.get("options"))
     yield from (row.get("protocol"), row.get("pref"), row.get("kind"), options.get("classid"))
@@ -102,10 +108,9 @@ def _filter(row: Row) -> Iterator[object]:
 
 def _expected_filters(shaper: Shaper) -> Iterator[tuple[object, ...]]:
     control = f"{_MAJOR}{CONTROL:x}"
-    for priority, (protocol, name) in enumerate((("ip", "ipv4"), ("ipv6", "ipv6")), 1):
-        keys = {"eth_type": name, "ip_tos": TOS, "ip_tos_mask": f"{TOS_MASK:x}"}
-        shown = tuple(sorted(keys.items(), key=str))
-        yield protocol, priority, "flower", control, shown
+    keys = {"eth_type": "ipv6", "ip_tos": TOS, "ip_tos_mask": f"{TOS_MASK:x}"}
+    shown = tuple(sorted([*keys.items(), ("src_ip", shaper.overlay)], key=str))
+    yield "ipv6", CONTROL_PRIORITY, "flower", control, shown
     for share in shaper.shares:
         mark = {"mark": f"{class_mark(share.class_index):#x}", "mask": f"{CLASS_MARK_MASK:#x}"}
         shown = tuple(sorted(mark.items(), key=str))

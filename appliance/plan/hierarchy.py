@@ -1,12 +1,13 @@
 """A shaper whose classes have shares of the rate: an HTB class for each, and CAKE below it.
 
     b1:ffff  the line's rate
-      b1:10    probes and tunnels (CS6, CS7), before all others as far as its guarantee goes
+      b1:10    what boxes tell each other (CS6 and CS7 within the overlay), before all others
       b1:1..e  classes with a share, by the index that their mark has
       b1:f     everything else
 
 HTB (tc-htb(8)) gives each class what it is guaranteed and then lends what is left, in proportion
-to the quanta. CAKE without a rate keeps hosts and flows of a class apart, and drops for it.
+to the quanta. Nobody on a LAN speaks in the overlay's name, so nobody there gets before others by
+a DSCP. CAKE without a rate keeps hosts and flows of a class apart, and drops for it.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ _PACKET = 1514
 _QUANTUM = 30_000  # octets of a class that has all of the line
 _MOST_QUANTUM = 60_000
 BURST_S = 0.001
-MARKS_PRIORITY = 3
+CONTROL_PRIORITY, MARKS_PRIORITY = 1, 2
 
 
 class Node(NamedTuple):
@@ -87,11 +88,10 @@ def render_hierarchy(device: str, shaper: Shaper) -> Iterator[str]:
             handle = leaf_handle(node.minor)
             parent = f"parent {major}:{node.minor:x} handle {handle:x}:"
             yield f"tc qdisc add dev {device} {parent} cake unlimited {node.leaf}"
-    for priority, protocol in enumerate(("ip", "ipv6"), 1):
-        to = f"flower ip_tos {TOS:#x}/{TOS_MASK:#x} classid {major}:{CONTROL:x}"
-        yield (
-            f"tc filter add dev {device} parent {major}: protocol {protocol} pref {priority} {to}"
-        )
+    yield (
+        f"tc filter add dev {device} parent {major}: protocol ipv6 pref {CONTROL_PRIORITY} flower "
+        f"src_ip {shaper.overlay} ip_tos {TOS:#x}/{TOS_MASK:#x} classid {major}:{CONTROL:x}"
+    )
     for share in shaper.shares:
         mark = f"{class_mark(share.class_index):#x}/{CLASS_MARK_MASK:#x}"
         yield (

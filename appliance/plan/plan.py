@@ -179,21 +179,22 @@ class Shaper:
     """`tc qdisc replace dev DEVICE root cake ...` (tc-cake(8)). Key (device,).
 
     With `is_ingress` it counts what it drops as received, because the line has carried it. With
-    shares of classes, in the order of their indexes, it is a hierarchy: see `hierarchy`.
+    shares of classes, in the order of their indexes, it is a hierarchy, and the `overlay` tells by
+    its addresses what boxes say themselves: see `hierarchy`.
     """
 
     rate_bps: int
     overhead: int  # octets that tunnel and line add to each packet
     is_ingress: bool
     shares: tuple[Share, ...] = ()
+    overlay: str = ""  # a network, where there are shares
 
     def is_like(self, other: "Shaper") -> bool:
         """Are the two the same but for their rates?"""
-        return (self.overhead, self.is_ingress, [s.class_index for s in self.shares]) == (
-            other.overhead,
-            other.is_ingress,
-            [s.class_index for s in other.shares],
-        )
+        return self._but_rates() == other._but_rates()
+
+    def _but_rates(self) -> tuple[object, ...]:
+        return self.overhead, self.is_ingress, self.overlay, [s.class_index for s in self.shares]
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ def shapers(
             key = Key(Kind.SHAPER, (shaper_device(uplink.slot, direction),))
             shares = _shares(intent, shaping, rate_bps)
             is_ingress = direction == "down" and not shares  # HTB knows no difference
-            yield key, Shaper(rate_bps, overhead, is_ingress, shares)
+            overlay = str(intent.overlay) if shares else ""
+            yield key, Shaper(rate_bps, overhead, is_ingress, shares, overlay)
 
 
 def _shares(intent: Intent, shaping: Shaping, rate_bps: int) -> tuple[Share, ...]:

@@ -6,6 +6,7 @@
 a shapes its fibre at 11 Mbit/s: `business` is guaranteed 60 %, and `bulk` gets 30 % at most.
 """
 
+import json
 from typing import Any
 
 from lab.fleet import Fleet
@@ -37,6 +38,11 @@ def story_classes_get_their_shares_and_probes_are_never_starved(lab: Lab) -> Non
     lab.check(0.55 <= ratio <= 0.75, f"one flow of business gets {ratio:.2f} against four others")
     total = (business + default) / RATE_MBIT
     lab.check(total >= 0.8, f"the line is used: {total:.2f}")
+    probes, others = (sent(fleet, minor) for minor in ("10", "f"))
+    lab.iperf3(one, other, seconds=4, parallel=2, options=["--dscp", "cs6"])
+    grown = sent(fleet, "10") - probes
+    ratio = grown / (grown + sent(fleet, "f") - others)
+    lab.check(0 < ratio < 0.1, f"CS6 of a LAN is none of a box's own: {ratio:.3f} came before it")
     after = len(moves(fleet, "a", "default"))
     lab.check(after == before, "no path was taken for a bad one")
 
@@ -47,7 +53,7 @@ def story_shares_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
     a, supervisor = fleet.sites["a"], fleet.supervisor("a")
     for command in (
         "tc class change dev bl-up1 parent b1:ffff classid b1:2 htb rate 1mbit",
-        "tc filter del dev bl-down1 parent b1: pref 3",
+        "tc filter del dev bl-down1 parent b1: pref 2",
         "tc filter del dev bl-1-1 egress",
     ):
         before = len(left(fleet))
@@ -91,6 +97,13 @@ def shape(config: dict[str, Any], shares: list[dict[str, str]]) -> None:
     if config["site"]["name"] == "a":
         rates = {"up": f"{RATE_MBIT} Mbit/s", "down": f"{RATE_MBIT} Mbit/s", "overhead": 14}
         config["uplinks"][0]["shaping"] = {**rates, "classes": shares}
+
+
+def sent(fleet: Fleet, minor: str) -> int:
+    """Octets that a class of a's shaper has let out."""
+    classes = json.loads(fleet.sites["a"].run(["tc", "-s", "-j", "class", "show", "dev", "bl-up1"]))
+    (found,) = [each for each in classes if each["handle"] == f"b1:{minor}"]
+    return int(found["stats"]["bytes"])
 
 
 def left(fleet: Fleet) -> list[str]:

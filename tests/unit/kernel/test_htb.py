@@ -16,6 +16,7 @@ SHAPER = Shaper(
     78,
     is_ingress=False,
     shares=(Share(1, 5_000_000, 19_000_000), Share(3, 8_000, 1_000_000)),
+    overlay="fd12:3456:789a::/48",
 )
 
 
@@ -49,14 +50,12 @@ def shown(shaper: Shaper) -> dict[str, list[dict[str, Any]]]:
         )
         each |= {"parent": "b1:ffff", "leaf": f"{handle:#x}", "level": 0}
         classes.append({**each, "prio": node.priority, "quantum": node.quantum})
-    filters: list[dict[str, Any]] = []
-    for pref, protocol, name in ((1, "ip", "ipv4"), (2, "ipv6", "ipv6")):
-        keys = {"eth_type": name, "ip_tos": 192, "ip_tos_mask": "c0"}
-        options = {"handle": 1, "classid": "b1:10", "keys": keys, "not_in_hw": True}
-        filters += entry(pref, protocol, "flower", options)
+    keys = {"eth_type": "ipv6", "ip_tos": 192, "ip_tos_mask": "c0", "src_ip": shaper.overlay}
+    options = {"handle": 1, "classid": "b1:10", "keys": keys, "not_in_hw": True}
+    filters = entry(1, "ipv6", "flower", options)
     for number, share in enumerate(shaper.shares):
         fw = {"mark": f"{share.class_index << 28:#x}", "mask": "0xf0000000"}
-        found = entry(3, "all", "fw", {"fw": fw, "classid": f"b1:{share.class_index:x}"})
+        found = entry(2, "all", "fw", {"fw": fw, "classid": f"b1:{share.class_index:x}"})
         filters += found[number > 0 :]  # one head for each priority
     return {"qdiscs": qdiscs, "classes": classes, "filters": filters}
 
@@ -94,8 +93,8 @@ def test_flows_that_wait_are_nobodys_change() -> None:
         ("classes", 4, {"ceil": 1000}),
         ("filters", 1, {"pref": 9}),
         ("filters", 3, {"options": {"classid": "b1:f", "keys": {}}}),
-        ("filters", 5, {"options": {"classid": "b1:1", "fw": {"mark": "0x1", "mask": "0x1"}}}),
-        ("filters", 6, {"options": {}}),
+        ("filters", 4, {"options": {"classid": "b1:1", "fw": {"mark": "0x1", "mask": "0x1"}}}),
+        ("filters", 1, {"options": {"classid": "b1:10", "keys": {"src_ip": "::/0"}}}),
     ],
 )
 def test_what_somebody_changed_is_none_of_ours(part: str, place: int, changed: Any) -> None:

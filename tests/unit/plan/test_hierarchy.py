@@ -14,7 +14,8 @@ from appliance.plan.underlay import attachments
 from tests.unit.plan import examples as ex
 
 KEY = Key(Kind.SHAPER, ("bl-up1",))
-SHAPER = Shaper(20_000_000, 78, is_ingress=False, shares=(Share(1, 8_000_000, 16_000_000),))
+OVERLAY = "fd12:3456:789a::/48"
+SHAPER = Shaper(20_000_000, 78, False, (Share(1, 8_000_000, 16_000_000),), OVERLAY)
 
 
 def test_the_commands_that_make_one() -> None:
@@ -32,11 +33,9 @@ def test_the_commands_that_make_one() -> None:
         "tc class add dev bl-up1 parent b1:ffff classid b1:f "
         + leaf.format(10_000_000, 20_000_000, 3028, 3028, 15_000),
         "tc qdisc add dev bl-up1 parent b1:f handle b10f: cake unlimited diffserv4 nat",
-        "tc filter add dev bl-up1 parent b1: protocol ip pref 1 "
-        "flower ip_tos 0xc0/0xc0 classid b1:10",
-        "tc filter add dev bl-up1 parent b1: protocol ipv6 pref 2 "
-        "flower ip_tos 0xc0/0xc0 classid b1:10",
-        "tc filter add dev bl-up1 parent b1: protocol all pref 3 "
+        "tc filter add dev bl-up1 parent b1: protocol ipv6 pref 1 "
+        "flower src_ip fd12:3456:789a::/48 ip_tos 0xc0/0xc0 classid b1:10",
+        "tc filter add dev bl-up1 parent b1: protocol all pref 2 "
         "handle 0x10000000/0xf0000000 fw classid b1:1",
     ]
 
@@ -48,7 +47,8 @@ def test_other_rates_change_classes_and_anything_else_begins_anew() -> None:
     assert all(line.startswith("tc class change dev bl-up1 ") for line in changed)
     cake = Shaper(20_000_000, 78, is_ingress=False)
     other = replace(SHAPER, shares=(Share(2, 4_000_000, 8_000_000),))
-    for before, after in ((cake, SHAPER), (SHAPER, cake), (SHAPER, other)):
+    moved = replace(SHAPER, overlay="fd12:3456:789b::/48")
+    for before, after in ((cake, SHAPER), (SHAPER, cake), (SHAPER, other), (SHAPER, moved)):
         first, *rest = render_op(Change(KEY, before, after)).splitlines()
         assert first == "tc qdisc del dev bl-up1 root"
         assert "\n".join(rest) == render_op(Add(KEY, after))
@@ -85,7 +85,7 @@ def test_shares_follow_the_rate_and_packets_come_with_their_class() -> None:
     (voice,) = (each.index for each in intent.classes if each.name == ex.VOICE)
     for device, rate_bps in (("bl-up1", 20_000_000), ("bl-down1", 40_000_000)):
         assert found[Key(Kind.SHAPER, (device,))] == Shaper(
-            rate_bps, 78, is_ingress=False, shares=(Share(voice, rate_bps // 4, rate_bps // 2),)
+            rate_bps, 78, False, (Share(voice, rate_bps // 4, rate_bps // 2),), OVERLAY
         )
     items = shaping_items(intent, ex.BRANCH_FACTS, attached)
     redirects = [item for key, item in items.items() if key.kind is Kind.REDIRECT]
