@@ -1,8 +1,9 @@
 """Keeps the rates of lines that vary: feeds `core.autorate` and sets what it says.
 
-It holds no rule. Ten times a second it reads what each shaper has let through and what the probes
-over its uplink met, and changes the rate of a shaper by one message. Lines whose rate is given are
-followed as well, so that it is seen when they do not carry it.
+It holds no rule. Ten times a second, and before samples are judged, it reads what each shaper has
+let through and what the probes over its uplink met, and changes the rate of a shaper by one
+message. Lines whose rate is given are followed as well, so that it is seen when they do not carry
+it.
 """
 
 import asyncio
