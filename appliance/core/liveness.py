@@ -91,7 +91,8 @@ def fall(path: PathState, now: float) -> PathState:
     """The path is down. That counts as a fall unless it has not answered yet, as after a start."""
     if path.liveness is Liveness.DOWN:
         return path
-    is_again = path.falls > 0 and now - path.fell_at < FALL_MEMORY_S
+    was_acquitted = path.doubt_until > path.fell_at
+    is_again = (path.falls > 0 or was_acquitted) and now - path.fell_at < FALL_MEMORY_S
     before = path.falls if is_again else 0
     return path._replace(
         liveness=Liveness.DOWN,
@@ -145,7 +146,7 @@ def acquit(path: PathState, now: float) -> PathState:
         up_since=path.up_since if is_first else now,
         unanswered=0,
         far=None,
-        falls=max(min(1, path.falls), path.falls - 1),
+        falls=max(0, path.falls - 1),
         doubt_until=now + DOUBT_S,
     )
 

@@ -105,10 +105,16 @@ def test_a_wrong_verdict_is_taken_back_with_the_history() -> None:
     assert not is_wrong(fall(UP, 100.0), 9, 104.0)
 
 
+def test_a_wrong_verdict_does_not_make_the_next_fall_a_second_one() -> None:
+    path = fall(acquit(fall(UP, 100.0), 100.1), 130.0)
+    assert holding(path, 5.0, 140.0) == 5.0
+    assert holding(fall(path._replace(liveness=Liveness.UP), 150.0), 5.0, 160.0) == 60.0
+
+
 def test_two_wrong_verdicts_in_close_succession_are_a_trouble_of_its_own() -> None:
     again = acquit(fall(acquit(fall(UP, 100.0), 100.1), 130.0), 130.1)
     assert again.up_since == 130.1
-    assert again.falls == 1  # yet no reason to hold it off for longer and longer
+    assert again.falls == 0  # yet no reason to hold it off for longer and longer
 
 
 @pytest.mark.parametrize(
