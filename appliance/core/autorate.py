@@ -187,10 +187,12 @@ def _measured(
         for path, view in line.paths.items()
         if view.recent and now - view.recent[-1].received <= KEPT_S
     }
+    # Who joins while there is a queue waits in it like the others, and must not hide it from them.
+    queued_us = (line.queue_us or 0.0) if line.full_since is not None else 0.0
     for path, answered in probes.items():
         view = views.get(path)
         for probe in answered:
-            view = _seen(view, probe, is_idle=is_idle)
+            view = _seen(view, probe, queued_us, is_idle=is_idle)
         if view is not None:
             views[path] = view
     return views
@@ -211,7 +213,7 @@ def _noise(
     return min(noise, NOISE_MOST_US)
 
 
-def _seen(view: PathView | None, probe: Probe, *, is_idle: bool) -> PathView:
+def _seen(view: PathView | None, probe: Probe, queued_us: float, *, is_idle: bool) -> PathView:
     """The base follows what is faster at once, and what is slower as far as clocks may drift.
 
     While hardly anything is sent, no queue of ours is in what is slower: it follows in seconds.
@@ -219,12 +221,12 @@ def _seen(view: PathView | None, probe: Probe, *, is_idle: bool) -> PathView:
     transit = float(probe.transit_us)
     received = probe.sent + probe.delay_us / 1e6
     if view is None or not view.recent:
-        return PathView(transit, (Seen(probe.sent, received, 0.0),))
+        return PathView(transit - queued_us, (Seen(probe.sent, received, queued_us),))
     base, last = view.base_us, view.recent[-1]
     age = min(max(probe.sent - last.sent, 0.0), 10.0)
     base += SKEW_US * age
     if transit - base > probe.delay_us + IMPOSSIBLE_US:
-        return PathView(transit, (Seen(probe.sent, received, 0.0),))
+        return PathView(transit - queued_us, (Seen(probe.sent, received, queued_us),))
     if transit < base:
         base = transit
     elif is_idle:

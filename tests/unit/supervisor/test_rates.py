@@ -16,7 +16,7 @@ from appliance.plan.plan import Change, Key, Kind, Observed, Plan, Shaper
 from appliance.plan.shape import Rates, rates_from, shapers
 from appliance.plan.underlay import attachments
 from appliance.probing.paths import Traced
-from appliance.supervisor.rates import FOLLOWED, LineRates
+from appliance.supervisor.rates import CHOOSE_S, FOLLOWED, LineRates
 from appliance.supervisor.reconciler import Reconciler
 from appliance.supervisor.warnings import Warnings
 from tests.unit.plan import examples as ex
@@ -278,6 +278,17 @@ async def test_a_rate_that_the_line_does_not_carry_is_warned_of() -> None:
     assert box.warned
     box.rates.configure(box.intent)
     assert not box.warned
+
+
+def test_paths_that_are_followed_in_turn_hide_no_queue() -> None:
+    hub = ex.gateway(20)
+    given = Shaping(40_000_000, 40_000_000)
+    box = Box(wanted=replace(hub, uplinks=tuple(replace(u, shaping=given) for u in hub.uplinks)))
+    box.run(2, mbit=38)
+    box.run(4 * CHOOSE_S, mbit=8, queue_s=0.2)
+    assert "line-slower fibre up" in box.warned
+    filled = [e.is_full for e in box.events if isinstance(e, LineFilled) and e.slot == 1]
+    assert filled == [True]
 
 
 @pytest.mark.parametrize("sites", [20, 64, 128])
