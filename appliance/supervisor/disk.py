@@ -1,13 +1,12 @@
 """Work with files, by a few threads of its own: a disk that hangs must not keep anything else.
 
-A thread that waits for such a disk cannot be had back. So there are few of them for each purpose,
-apart from those that serve the kernel, and when all of them wait, whoever asks is told at once.
+A thread that waits for such a disk cannot be had back. So each purpose has threads of its own,
+apart from those that serve the kernel, and whoever waits for one of them is told in time.
 """
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import BoundedSemaphore
+from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from appliance.api.problems import DiskHangsError
@@ -15,37 +14,29 @@ from appliance.api.problems import DiskHangsError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WAIT_S = 60.0  # more than a hub takes to read its configuration
+WAIT_S = 20.0  # less than any request may take that waits for a disk
+THREADS = 2
 
 
 class Disk:
     """Threads for one purpose."""
 
-    def __init__(self, purpose: str, threads: int = 2) -> None:
+    def __init__(self, purpose: str, *, wait_s: float = WAIT_S) -> None:
         self._purpose = purpose
-        self._pool = ThreadPoolExecutor(threads, purpose)
-        self._free = BoundedSemaphore(threads)
+        self._wait_s = wait_s
+        self._pool = ThreadPoolExecutor(THREADS, purpose)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have a thread do it. Raises DiskHangsError, at once when all threads wait for the disk.
+        """Have a thread do it. Raises DiskHangsError when that takes too long.
 
         What was begun goes on, also when whoever asked for it does not wait for it any more.
         """
-        if not self._free.acquire(blocking=False):
-            raise self._hangs()
-        doing = self._pool.submit(work, *args, **kwargs)
-        doing.add_done_callback(self._release)
+        doing = asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
         try:
-            async with asyncio.timeout(WAIT_S) as limit:
-                return await asyncio.wrap_future(doing)
+            async with asyncio.timeout(self._wait_s) as limit:
+                return await doing
         except TimeoutError:
             if limit.expired():
-                raise self._hangs() from None
+                message = f"the disk of the {self._purpose} does not answer"
+                raise DiskHangsError(message) from None
             raise
-
-    def _release(self, _: Future[T]) -> None:
-        """In the thread."""
-        self._free.release()
-
-    def _hangs(self) -> DiskHangsError:
-        return DiskHangsError(f"the disk of the {self._purpose} does not answer")

@@ -180,7 +180,8 @@ class Life:
         self._state = state
         self._socket = run_directory / SOCKET_NAME
         self._kernel = kernel
-        self._disk = Disk("configuration")
+        self._disk = Disk("configuration", wait_s=60.0)  # a hub's takes a while to read
+        self._state_disk = Disk("state")
         self._box = Box(loaded.settings, kernel, Monitor(kernel.ports), run_directory)
         self._notifier = Notifier()
         recordings = state / RECORDER_DIRECTORY
@@ -257,7 +258,7 @@ class Life:
         if path == last_good:
             return
         try:
-            await self._disk.run(write_whole, last_good, self._text.encode())
+            await self._state_disk.run(write_whole, last_good, self._text.encode())
             self._box.warnings.warn("last-good", "configuration", "warning", None)
         except OSError as error:
             text = f"the configuration cannot be kept as the last good one: {error}"

@@ -7,8 +7,7 @@ from threading import Event
 import pytest
 
 from appliance.api.problems import DiskHangsError
-from appliance.supervisor import disk as module
-from appliance.supervisor.disk import Disk
+from appliance.supervisor.disk import THREADS, Disk
 
 MORE_THAN_ANY_POOL_HAS = 40
 
@@ -23,7 +22,7 @@ def answers() -> Iterator[Event]:
 
 async def test_what_a_thread_brings_out_or_raises_is_given(answers: Event) -> None:
     answers.set()
-    disk = Disk("tests", 1)
+    disk = Disk("tests")
     assert await disk.run(int, "7") == 7
     with pytest.raises(FileNotFoundError):
         await disk.run(open, "/nowhere")
@@ -36,24 +35,20 @@ def _time_out() -> None:
     raise TimeoutError
 
 
-async def test_when_all_threads_hang_it_is_told_at_once_until_one_is_free(answers: Event) -> None:
-    disk = Disk("tests", 2)
-    for _ in range(2):
-        waiting = asyncio.ensure_future(disk.run(answers.wait))
-        await asyncio.sleep(0)
-        waiting.cancel()  # as when a request takes too long: the thread goes on to wait
+async def test_who_comes_while_all_threads_are_busy_waits_for_one(answers: Event) -> None:
+    disk = Disk("tests")
+    asked = [asyncio.ensure_future(disk.run(answers.wait)) for _ in range(2 * THREADS)]
+    await asyncio.sleep(0)
+    answers.set()
+    assert await asyncio.gather(*asked) == [True] * len(asked)
+
+
+async def test_nobody_waits_for_ever_for_a_disk_that_hangs(answers: Event) -> None:
+    disk = Disk("tests", wait_s=0.0)
     for _ in range(MORE_THAN_ANY_POOL_HAS):
         with pytest.raises(DiskHangsError, match="the disk of the tests does not answer"):
-            await disk.run(int)
+            await disk.run(answers.wait)
     assert await asyncio.to_thread(int) == 0  # the kernel is served
     answers.set()
-    async with asyncio.timeout(20):
-        while disk._free._value < 2:  # noqa: ASYNC110 - a thread tells nobody that it ends
-            await asyncio.sleep(0)
-        assert await disk.run(int) == 0
-
-
-async def test_nobody_waits_for_ever(answers: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAIT_S", 0.0)
-    with pytest.raises(DiskHangsError):
-        await Disk("tests", 1).run(answers.wait)
+    patient = Disk("tests")
+    assert await patient.run(int) == 0

@@ -34,6 +34,7 @@ from appliance.probing.sockets import endpoint, pktinfo
 from appliance.services import uplinks
 from appliance.stamp.sender import SessionSender
 from appliance.supervisor import box
+from appliance.supervisor.disk import Disk
 from appliance.supervisor.run import Life
 from tests.unit.supervisor.living import StubbornKernel, codes, life, running, until, write
 
@@ -155,7 +156,7 @@ async def test_a_reload_from_a_disk_that_hangs_is_refused(
     write(tmp_path)
     lived, answers = life(tmp_path, kernel), threading.Event()
     async with running(lived):
-        monkeypatch.setattr("appliance.supervisor.disk.WAIT_S", 0.0)
+        monkeypatch.setattr(lived, "_disk", Disk("configuration", wait_s=0.0))
         monkeypatch.setattr("appliance.supervisor.run.load", lambda *_: answers.wait())
         try:
             for _ in range(3):

@@ -36,6 +36,7 @@ from appliance.stamp.reflector import SessionReflector
 from appliance.stamp.sender import SessionSender
 from appliance.supervisor import report
 from appliance.supervisor import source as module
+from appliance.supervisor.disk import Disk
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.reconciler import Reconciler
 from appliance.supervisor.source import Source
@@ -336,10 +337,11 @@ async def test_a_disk_that_hangs_keeps_history_alone(
 ) -> None:
     answers, source = Event(), _source(_hub(1), tmp_path)
     monkeypatch.setattr(module, "read_history", lambda *_: answers.wait())
+    monkeypatch.setattr(source, "_disk", Disk("recordings", wait_s=0.01))
     asked = [asyncio.ensure_future(source.history(HistoryQuery())) for _ in range(40)]
     try:
         async with asyncio.timeout(20):
-            told = await asyncio.gather(*asked[2:], return_exceptions=True)
+            told = await asyncio.gather(*asked, return_exceptions=True)
             assert all(isinstance(each, DiskHangsError) for each in told)
             assert await asyncio.to_thread(int) == 0  # as the kernel is served
     finally:
