@@ -99,10 +99,13 @@ venv_works() { [ "$(cat $venv/.place 2>/dev/null)" = "$place" ] && $venv/bin/pyt
 is_done() { venv_works && [ "$(cat "$venv/.done-$1" 2>/dev/null)" = "$2" ]; }
 done_with() { printf '%s\n' "$2" > "$venv/.done-$1"; }
 
+if [ -L $venv ]; then # making it anew would empty what it leads to
+  say "$venv is a link: remove it, so that this checkout gets an environment of its own" >&2
+  exit 1
+fi
 locks=$(cat requirements/build.lock requirements/dev.lock | sha256sum)
 if ! is_done locks "$locks"; then
   if ! venv_works; then
-    [ ! -L $venv ] || rm $venv # a link to the environment of another checkout: that one stays
     say "making the virtual environment $venv ($("$python" -V))"
     "$python" -m venv --clear $venv
     printf '%s\n' "$place" > $venv/.place

@@ -469,7 +469,8 @@ class Policy(Section):
         description=(
             "A path must be clean this long before the class returns, 1 s to 60 min. One that fell "
             "twice or more often within 10 min must be so for 1 min at least, so that no class "
-            "follows a line that flaps; from the fourth time on the longer the more often it fell."
+            "follows a line that flaps; from the fourth fall on `hold` doubles with each, up to 8 "
+            "times."
         ),
         examples=["60 s"],
     )
