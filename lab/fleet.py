@@ -11,6 +11,7 @@ when it adds it.
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +184,18 @@ class Fleet:
     def wait_carriers(
         self, name: str, class_name: str, site: str, planes: Sequence[str], timeout_s: float
     ) -> float:
-        """Until these planes carry a class."""
+        """Until these planes carry a class.
+
+        "*-2" is any to the far end's second uplink: when the first one dies, a box leaves by
+        whichever of its own is beyond doubt.
+        """
+
+        def is_there() -> bool:
+            carriers = self.carriers(name, class_name, site)
+            return len(carriers) == len(planes) and all(map(fnmatchcase, carriers, planes))
+
         return self.lab.wait_until(
-            lambda: self.carriers(name, class_name, site) == tuple(planes),
+            is_there,
             timeout_s,
             f"{class_name} from {name} to {site} goes over {', '.join(planes)}",
         )

@@ -41,6 +41,7 @@ PACKAGES = (
     "kmod",
     "linux-image-cloud-amd64",
     "nftables",
+    "openssl",
     "procps",
     "python3",
     "systemd",

@@ -69,6 +69,51 @@ FLOWS: tuple[tuple[str, str, str, str, int | None], ...] = (
     ("rtmp", "default", "tcp", ANY, 1935),
 )
 
+# Names that hosts ask for before they call: (application, class, name). One for each domain of the
+# catalogue, half of them below it; all are called at port 443.
+NAMES: tuple[tuple[str, str, str], ...] = (
+    ("teams", "realtime", "teams.microsoft.com"),
+    ("teams", "realtime", "www.teams.cloud.microsoft"),
+    ("teams", "realtime", "lync.com"),
+    ("zoom", "realtime", "www.zoom.us"),
+    ("zoom", "realtime", "zoom.com"),
+    ("google-meet", "realtime", "www.meet.google.com"),
+    ("google-meet", "realtime", "meetings.googleapis.com"),
+    ("webex", "realtime", "www.webex.com"),
+    ("webex", "realtime", "wbx2.com"),
+    ("webex", "realtime", "www.ciscospark.com"),
+    ("teamviewer", "interactive", "teamviewer.com"),
+    ("anydesk", "interactive", "www.net.anydesk.com"),
+    ("microsoft-365", "business", "outlook.cloud.microsoft"),
+    ("microsoft-365", "business", "www.outlook.office.com"),
+    ("microsoft-365", "business", "outlook.office365.com"),
+    ("microsoft-365", "business", "www.smtp.office365.com"),
+    ("microsoft-365", "business", "sharepoint.com"),
+    ("microsoft-365", "business", "www.login.microsoftonline.com"),
+    ("google-workspace", "business", "docs.google.com"),
+    ("google-workspace", "business", "www.drive.google.com"),
+    ("google-workspace", "business", "mail.google.com"),
+    ("google-workspace", "business", "www.calendar.google.com"),
+    ("tailscale", "business", "tailscale.com"),
+    ("windows-update", "bulk", "www.windowsupdate.com"),
+    ("windows-update", "bulk", "update.microsoft.com"),
+    ("windows-update", "bulk", "www.delivery.mp.microsoft.com"),
+    ("apple-update", "bulk", "mesu.apple.com"),
+    ("apple-update", "bulk", "www.swcdn.apple.com"),
+    ("apple-update", "bulk", "updates.cdn-apple.com"),
+    ("debian-update", "bulk", "www.deb.debian.org"),
+    ("debian-update", "bulk", "security.debian.org"),
+    ("debian-update", "bulk", "www.archive.ubuntu.com"),
+    ("debian-update", "bulk", "security.ubuntu.com"),
+    ("backblaze", "bulk", "www.backblazeb2.com"),
+    ("dropbox", "bulk", "dropbox.com"),
+    ("dropbox", "bulk", "www.dropboxapi.com"),
+    ("youtube", "default", "youtube.com"),
+    ("youtube", "default", "www.googlevideo.com"),
+    ("youtube", "default", "ytimg.com"),
+    ("spotify", "default", "www.spotify.com"),
+)
+
 
 def flow(protocol: str, destination: str, port: int | None) -> Flow:
     """Such a flow, from a host of a documentation network, without a DSCP."""

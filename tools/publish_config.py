@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema, to_jsonable_python
 
-from appliance.config import schema
+from appliance.config import line, schema
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _TABLE = re.compile(r"(<!-- keys of (\w+) -->\n).*?(<!-- end of keys -->\n)", re.DOTALL)
@@ -52,7 +52,8 @@ def with_tables(text: str) -> str:
 
 
 def _table(name: str) -> str:
-    model: type[BaseModel] = getattr(schema, name)
+    module = schema if hasattr(schema, name) else line
+    model: type[BaseModel] = getattr(module, name)
     lines = ["| key | default | meaning | example |", "|---|---|---|---|"]
     for key, field in model.model_fields.items():
         examples = "<br>".join(f"`{_flow(each)}`" for each in field.examples or ())

@@ -13,7 +13,7 @@ from appliance.api.source import StatusSource
 
 SOCKET_MODE = 0o660  # the service's user and group
 PATH_OCTETS = 107  # sun_path of unix(7), without the final zero
-SHUTDOWN_S = 2.0
+SHUTDOWN_S = 1.0  # of which aiohttp takes two: until it cancels a request, and then for its end
 KEEPALIVE_S = 30.0
 
 

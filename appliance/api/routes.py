@@ -121,6 +121,7 @@ ROUTES: Final = (
             Parameter("dscp", "DSCP by name or number, as it is sent; 0 unless said", NAME),
             Parameter("lan", "Name of the LAN; the one of the address unless said", NAME),
             Parameter("device", "MAC address of the sender", NAME | {"pattern": MAC_PATTERN}),
+            Parameter("name", "Name that the host was asked for by, if by one", NAME),
         ),
         problems=(Kind.UNKNOWN_NAME,),
     ),

@@ -167,7 +167,7 @@ async def _classify(call: Call) -> web.Response:
     except Malformed as error:
         hint = f" ({error.hint})" if error.hint else ""
         raise ApiError(Kind.BAD_REQUEST, f"{error}{hint}.") from error
-    return _json(call.source.classify(flow))
+    return _json(await call.source.classify(flow))
 
 
 async def _flows(call: Call) -> web.Response:

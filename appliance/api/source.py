@@ -59,8 +59,11 @@ class StatusSource(Protocol):
     def why(self, class_name: ClassName, site: SiteName) -> Why:
         """The candidates of a class toward a site. Raises UnknownName."""
 
-    def classify(self, flow: Flow) -> Classified:
-        """The class of a flow that would begin now, and its carriers. Raises UnknownName."""
+    async def classify(self, flow: Flow) -> Classified:
+        """The class of a flow that would begin now, and its carriers.
+
+        What the name server told of its destination counts. Raises UnknownName, KernelError.
+        """
 
     async def flows(self, query: FlowQuery) -> Flows:
         """Live flows with their rates, the fastest first. It takes a second or two."""

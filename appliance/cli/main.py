@@ -212,6 +212,9 @@ def why(context: Context, class_name: str, site: str, *, is_json: bool) -> None:
 @click.option("--dscp", help="As it is sent: ef, af41, 46, ...  [default: 0]")
 @click.option("--lan", help="LAN it begins in.  [default: the one of its address]")
 @click.option("--device", metavar="MAC", help="MAC address of who begins it.")
+@click.option(
+    "--name", help="Name that it asked for DEST by.  [default: what was asked of the box]"
+)
 @click.option("--config", type=config_file, help="By this file; no supervisor is asked.")
 @as_json
 @pass_context
@@ -225,6 +228,7 @@ def classify(
     dscp: str | None,
     lan: str | None,
     device: str | None,
+    name: str | None,
     config: Path | None,
     *,
     is_json: bool,
@@ -234,6 +238,7 @@ def classify(
     Addresses only: names are not looked up. HOST is the side that calls.
     """
     more = {"port": port, "protocol": protocol, "dscp": dscp, "lan": lan, "device": device}
+    more["name"] = name
     if config is None:
         ends = {"from": source, "to": destination}
         answer = context.client.get("classify", **ends, **more)

@@ -13,6 +13,8 @@ per plane reaches all sites.
 Marks live in 0xff000000: the class in the upper four bits, the uplink slot in the lower four.
 """
 
+from collections.abc import Sequence
+from hashlib import sha256
 from ipaddress import IPv6Address, IPv6Network
 
 from appliance.contract.ids import Plane, SiteId, Slot
@@ -21,6 +23,9 @@ from appliance.contract.ids import Plane, SiteId, Slot
 ROUTE_PROTOCOL = 177  # of routes, nexthops, rules and addresses; free in iproute2's rt_protos
 DEVICE_PREFIX = "bl-"
 NFT_TABLE = "branchline"
+LOG_GROUP = 177  # of nfnetlink_log, for packets that may tell a server's name
+HELLOS = "hellos"  # what the names begin with of what bounds these packets
+LEARNED = "names_"  # what the names of sets begin with that the name server fills
 CLASS_MARK_MASK = 0xF0000000
 UPLINK_MARK_MASK = 0x0F000000
 TABLE_BASE = 0xB1000000  # route table ids TABLE_BASE .. TABLE_BASE + 0xffff
@@ -83,6 +88,20 @@ def uplink_mark(slot: Slot) -> int:
 def class_mark(index: int) -> int:
     """Firewall mark of a packet of the class with this index."""
     return index << 28
+
+
+def learned_set(domains: Sequence[str]) -> str:
+    """Of the sets that hold the addresses of these domains: what their names begin with.
+
+    The same domains have the same sets in any configuration, so what was learned stays true.
+    """
+    return f"{LEARNED}{sha256(' '.join(domains).encode()).hexdigest()[:8]}"
+
+
+def learned_sets(domains: Sequence[str], version: int) -> tuple[str, str]:
+    """The two sets of one address family (4 or 6), which are emptied by turns."""
+    base = learned_set(domains)
+    return f"{base}_{version}a", f"{base}_{version}b"
 
 
 def uplink_table(slot: Slot) -> int:

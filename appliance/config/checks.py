@@ -12,18 +12,27 @@ from appliance.config import schema
 from appliance.config.addressing import listen_ports
 from appliance.config.catalogue import known
 from appliance.config.errors import Finding, Path, pointer_of
-from appliance.config.fields import MAX_SLOT
-from appliance.config.intent import WITH_PORTS, DefaultClass, Internet, Mode, Network, Protocol
+from appliance.config.fields import MAX_SLOT, Section
+from appliance.config.intent import (
+    WITH_PORTS,
+    DefaultClass,
+    Internet,
+    Mode,
+    Network,
+    Protocol,
+    is_below,
+)
 from appliance.config.networks import check_networks
 from appliance.config.rules import rules_of
 from appliance.config.scalars import did_you_mean, render_duration
-from appliance.config.schema import MAX_CLASSES
+from appliance.config.schema import MAX_CLASSES, MAX_NAME_SERVERS
 from appliance.config.shaping import check_shaping
 from appliance.config.validate import Parts
 from appliance.contract.ids import INTERNET
 
 DEFAULT_CLASS = DefaultClass.DEFAULT.value
 MIN_TARGETS = 3
+MAX_LISTS = 5  # of domains that a name is in: dnsmasq takes 1024 octets a line
 # A family of addresses that a protocol is confined to.
 _FAMILY = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
 
@@ -37,6 +46,7 @@ def check(parts: Parts, own_public_key: str | None = None) -> Iterator[Finding]:
     yield from _classes(parts)
     yield from _policies(parts)
     yield from _gateways(parts)
+    yield from _name_servers(parts)
     yield from _probing(parts)
     yield from check_shaping(parts)
     yield from check_networks(parts)
@@ -45,7 +55,7 @@ def check(parts: Parts, own_public_key: str | None = None) -> Iterator[Finding]:
 Claims = Iterable[tuple[Path, Hashable]]
 
 
-def _claims(section: str, items: Mapping[int, schema.Section], key: str) -> Claims:
+def _claims(section: str, items: Mapping[int, Section], key: str) -> Claims:
     get = attrgetter("class_name" if key == "class" else key)
     return (((section, index, key), get(item)) for index, item in items.items())
 
@@ -158,6 +168,25 @@ def _classes(parts: Parts) -> Iterator[Finding]:
             if earlier is not path:
                 message = f"takes nothing: the same as {pointer_of(earlier)}"
                 yield Finding(path, message, "the first class that fits takes a flow")
+    if parts.is_whole("classes") and parts.is_whole("applications"):
+        yield from _domains(parts, applications)
+
+
+def _domains(parts: Parts, applications: Mapping[str, schema.Application]) -> Iterator[Finding]:
+    """No name may be in more lists of domains than a line of dnsmasq's file has room for."""
+    seen: dict[tuple[str, ...], Path] = {}
+    for index, each in parts.classes.items():
+        for place, match in enumerate(each.match):
+            if any(name not in applications for name in match.application or ()):
+                continue
+            for _, rule in rules_of(match, "", applications):
+                if rule.domains:
+                    seen.setdefault(rule.domains, ("classes", index, "match", place))
+    for domain in dict.fromkeys(domain for domains in seen for domain in domains):
+        above = [p for d, p in seen.items() if any(is_below(domain, other) for other in d)]
+        if len(above) > MAX_LISTS:
+            message = f"`{domain}` is in more than {MAX_LISTS} different lists of domains"
+            yield Finding(above[MAX_LISTS], message, "use the same list where you can")
 
 
 def _applications(parts: Parts) -> Iterator[Finding]:
@@ -170,18 +199,15 @@ def _applications(parts: Parts) -> Iterator[Finding]:
 
 
 def _named(
-    path: Path, match: schema.Match, applications: Mapping[str, schema.Application]
+    path: Path,
+    match: schema.Match,
+    applications: Mapping[str, schema.Application],
 ) -> Iterator[Finding]:
     for place, name in enumerate(match.application or ()):
         at = (*path, "application", place)
         if name not in applications:
             message = f"there is no application `{name}`"
             yield Finding(at, message, did_you_mean(name, applications))
-        elif not applications[name].match:
-            message = f"`{name}` is known by its domains alone, which nothing looks at yet"
-            yield Finding(
-                at, message, "leave it out, or say under `applications` what its ports are"
-            )
         else:
             alone = match.model_copy(update={"application": [name]})
             if not any(rules_of(alone, "", applications)):
@@ -284,6 +310,24 @@ def _gateways(parts: Parts) -> Iterator[Finding]:
             if policy.internet is Internet.GATEWAY:
                 path: Path = ("policies", index, "internet")
                 yield Finding(path, "there is no gateway", "name peers under `gateways`")
+
+
+def _name_servers(parts: Parts) -> Iterator[Finding]:
+    if parts.dns is None or not parts.is_whole("dns"):
+        return
+    servers: list[tuple[Path, Hashable]] = [
+        (("dns", "servers", place), server) for place, server in enumerate(parts.dns.servers)
+    ]
+    yield from _unique("a server stands in the list once", servers)
+    for path, _ in servers[MAX_NAME_SERVERS : MAX_NAME_SERVERS + 1]:
+        yield Finding(path, f"more than {MAX_NAME_SERVERS} name servers", "leave some out")
+    is_told = any(not any(uplink.address) for uplink in parts.uplinks.values())
+    if servers or is_told or not parts.is_whole("uplinks"):
+        return
+    for index, lan in parts.lans.items():
+        if lan.dns:
+            message = "no name server is known: no uplink is told one by DHCP"
+            yield Finding(("lans", index, "dns"), message, "name some under `dns: servers`")
 
 
 def _probing(parts: Parts) -> Iterator[Finding]:

@@ -1,5 +1,7 @@
 """The types of single values in the YAML surface: a parser and the JSON Schema of each.
 
+And what holds for every mapping.
+
 The parser is what counts. The JSON Schema is for editors: it describes the form and cannot say all.
 """
 
@@ -8,6 +10,8 @@ from ipaddress import IPv6Network
 from typing import Annotated, Any
 
 from pydantic import (
+    BaseModel,
+    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -191,3 +195,11 @@ DefaultClassName = Annotated[
 InternetName = Annotated[Internet, PlainValidator(scalars.choice_of(Internet)), _words(*Internet)]
 FallbackName = Annotated[Fallback, PlainValidator(scalars.choice_of(Fallback)), _words(*Fallback)]
 Tier = Annotated[list[Name], Field(min_length=1), OneOrMany()]
+
+
+class Section(BaseModel):
+    """What holds for every mapping of the file."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_by_name=False
+    )

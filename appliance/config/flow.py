@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from appliance.config.addresses import parse_address
 from appliance.config.errors import Malformed
 from appliance.config.intent import WITH_PORTS, Address, Protocol
-from appliance.config.scalars import choice_of, parse_dscp, parse_mac, parse_name
+from appliance.config.scalars import (
+    choice_of,
+    parse_domain,
+    parse_dscp,
+    parse_mac,
+    parse_name,
+)
 
 _FAMILY = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
 _NUMBER = re.compile("[0-9]{1,3}")
@@ -24,6 +30,10 @@ class Flow:
     dscp: int = 0  # as it was sent
     lan: str | None = None  # name of the LAN that it comes from; None: from another site
     device: str | None = None  # MAC address of who sent it, in lower case
+    name: str | None = None  # that its destination was asked for by, in lower case
+    learned: frozenset[str] = (
+        frozenset()
+    )  # `learned_set` of domains that the destination was told for
 
 
 def parse_flow(
@@ -35,6 +45,7 @@ def parse_flow(
     dscp: str | None = None,
     lan: str | None = None,
     device: str | None = None,
+    name: str | None = None,
 ) -> Flow:
     """The flow that these texts describe; with a port and no protocol it is TCP.
 
@@ -61,4 +72,5 @@ def parse_flow(
         0 if dscp is None else parse_dscp(int(dscp) if _NUMBER.fullmatch(dscp) else dscp),
         parse_name(lan) if lan is not None else None,
         parse_mac(device) if device is not None else None,
+        parse_domain(name.lower().removesuffix(".")) if name is not None else None,
     )

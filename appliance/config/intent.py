@@ -64,6 +64,15 @@ class ClassShare:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteShare:
+    """What another site gets of a line, as parts of its rate. Without a guarantee: of the rest."""
+
+    site: SiteName
+    guarantee: float | None = None
+    ceiling: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Shaping:
     """What a line carries, in bit/s, and the octets that it adds to each IP packet.
 
@@ -76,6 +85,7 @@ class Shaping:
     up_least_bps: int | None = None
     down_least_bps: int | None = None
     shares: tuple[ClassShare, ...] = ()
+    sites: tuple[SiteShare, ...] = ()
 
     def bounds(self, direction: str) -> tuple[int, int]:
         """The least and the most that a direction ("up" or "down") may be shaped at."""
@@ -113,6 +123,7 @@ class Lan:
     device: str
     addresses: tuple[Interface, ...]
     trust_dscp: bool = True  # False: a DSCP from there counts for nothing and is set to 0
+    dns: bool = False  # may its hosts ask this box for names?
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,7 @@ class PeerUplink:
     label: Label
     endpoints: tuple[Address, ...] = ()  # empty: behind NAT, the peer must call us
     metered: bool = False
+    down_bps: int | None = None  # no more is sent by it to the prefixes, over each shaped uplink
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,7 @@ class Match:
     destinations: tuple[Network, ...] = ()
     lans: tuple[str, ...] = ()  # names: the flow begins in one of them
     devices: tuple[str, ...] = ()  # MAC addresses in lower case, of who begins the flow
+    domains: tuple[str, ...] = ()  # the responder is called by a name in one of them
     rule: str = ""
     is_shipped: bool = False  # by default, of the shipped catalogue: it comes after all others
 
@@ -273,6 +286,7 @@ class Intent:
     listen_port_base: int = 51820
     private_key_file: str = "wireguard.key"
     gateways: tuple[SiteName, ...] = ()  # through which classes get to the internet, best first
+    name_servers: tuple[Address, ...] = ()  # empty: those that providers tell
 
     def uplink(self, slot: Slot) -> Uplink | None:
         return next((u for u in self.uplinks if u.slot == slot), None)
@@ -305,6 +319,21 @@ def rules(intent: Intent) -> tuple[tuple[TrafficClass, Match], ...]:
     """
     stated = [(each, match) for each in intent.classes for match in each.matches]
     return tuple(sorted(stated, key=lambda rule: rule[1].is_shipped))
+
+
+def is_below(name: str, domain: str) -> bool:
+    """Is a name the domain itself, or below it?"""
+    return name == domain or name.endswith(f".{domain}")
+
+
+def learned_domains(intent: Intent) -> tuple[tuple[str, ...], ...]:
+    """What matches ask of names, each once: the addresses of each are learned into sets.
+
+    Empty where no host may ask this box for names.
+    """
+    if not any(lan.dns for lan in intent.lans):
+        return ()
+    return tuple(dict.fromkeys(match.domains for _, match in rules(intent) if match.domains))
 
 
 def permits(policy: Policy, uplink: Uplink) -> bool:

@@ -15,6 +15,7 @@ from appliance.config.checks import DEFAULT_CLASS, check
 from appliance.config.defaults import SLAS, default_classes
 from appliance.config.errors import ConfigError, Finding, Problem
 from appliance.config.intent import Intent
+from appliance.config.line import Shaping
 from appliance.config.migrate import Unsupported, migrate
 from appliance.config.rules import rules_of
 from appliance.config.shaping import least_guarantee
@@ -116,7 +117,7 @@ def compile_intent(config: schema.Config) -> Intent:
         overlay=config.fleet.overlay,
         uplinks=uplinks,
         lans=tuple(
-            intent.Lan(each.name, each.device, tuple(each.address), each.trust_dscp)
+            intent.Lan(each.name, each.device, tuple(each.address), each.trust_dscp, each.dns)
             for each in config.lans
         ),
         peers=tuple(_peer(each) for each in config.peers),
@@ -129,6 +130,7 @@ def compile_intent(config: schema.Config) -> Intent:
         listen_port_base=config.wireguard.listen_port_base,
         private_key_file=config.wireguard.private_key_file,
         gateways=tuple(SiteName(name) for name in config.gateways),
+        name_servers=tuple(config.dns.servers),
     )
 
 
@@ -151,7 +153,7 @@ def _uplink(uplink: schema.Uplink, position: int) -> intent.Uplink:
     )
 
 
-def _shaping(shaping: schema.Shaping) -> intent.Shaping:
+def _shaping(shaping: Shaping) -> intent.Shaping:
     up, down = shaping.up, shaping.down
     return intent.Shaping(
         up.most_bps,
@@ -167,6 +169,14 @@ def _shaping(shaping: schema.Shaping) -> intent.Shaping:
             )
             for each in shaping.classes
         ),
+        sites=tuple(
+            intent.SiteShare(
+                SiteName(each.site),
+                each.guarantee,
+                1.0 if each.ceiling is None else each.ceiling,
+            )
+            for each in shaping.sites
+        ),
     )
 
 
@@ -181,6 +191,7 @@ def _peer(peer: schema.Peer) -> intent.Peer:
                 label=Label(each.label),
                 endpoints=tuple(each.endpoint),
                 metered=each.metered,
+                down_bps=each.down,
             )
             for index, each in enumerate(peer.uplinks)
         ),

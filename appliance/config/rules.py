@@ -5,11 +5,12 @@ are joined here, so that whoever reads rules later knows nothing of applications
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import TypeVar
 
 from appliance.config import intent, schema
-from appliance.config.intent import Network
+from appliance.config.intent import Network, is_below
 
 T = TypeVar("T")
 
@@ -27,10 +28,16 @@ def rules_of(
         yield None, written
         return
     for name in dict.fromkeys(match.application):
-        for each in applications[name].match:
-            joined = _joined(written, each, f"{rule}, application {name}")
+        application = applications[name]
+        told = f"{rule}, application {name}"
+        for each in application.match:
+            joined = _joined(written, each, told)
             if joined is not None:
-                yield applications[name], joined
+                yield application, joined
+        if application.domains:
+            domains = _both(written.domains, application.domains, _deeper)
+            if domains is not None:
+                yield application, replace(written, domains=domains, rule=told)
 
 
 def _written(match: schema.Match, rule: str) -> intent.Match:
@@ -42,6 +49,7 @@ def _written(match: schema.Match, rule: str) -> intent.Match:
         destinations=tuple(match.destinations or ()),
         lans=tuple(match.lan or ()),
         devices=tuple(match.device or ()),
+        domains=tuple(match.domain or ()),
         rule=rule,
     )
 
@@ -64,8 +72,15 @@ def _joined(
         destinations=destinations,
         lans=match.lans,
         devices=match.devices,
+        domains=match.domains,
         rule=rule,
     )
+
+
+def _deeper(one: str, other: str) -> str | None:
+    if is_below(one, other):
+        return one
+    return other if is_below(other, one) else None
 
 
 def _both(

@@ -6,11 +6,10 @@ Strict: an unknown key is an error and nothing is coerced. What spans several ke
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from appliance.config.fields import (
     MAX_SLOT,
-    BetweenTwo,
     CodePoint,
     DefaultClassName,
     Device,
@@ -37,7 +36,7 @@ from appliance.config.fields import (
     PublicKey,
     Rate,
     SecretFile,
-    Share,
+    Section,
     SiteNumber,
     SitePrefix,
     SlotNumber,
@@ -51,17 +50,11 @@ from appliance.config.fields import (
     parse_interval,
 )
 from appliance.config.intent import DefaultClass, Fallback, Internet, Mode
+from appliance.config.line import Shaping
 
 VERSION = 1
 MAX_CLASSES = 14  # beside the default class
-
-
-class Section(BaseModel):
-    """What holds for every mapping of the file."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_by_name=False
-    )
+MAX_NAME_SERVERS = 8
 
 
 class Site(Section):
@@ -97,65 +90,6 @@ class Health(Section):
         default=1,
         description="So many targets must answer for the uplink to count as healthy.",
         examples=[2],
-    )
-
-
-class Rates(Section):
-    """The least and the most that a line carries whose rate varies: it is learned between them."""
-
-    least_bps: Rate = Field(
-        alias="min",
-        description="It is never set lower: what the line carries at its worst.",
-        examples=["2 Mbit/s"],
-    )
-    most_bps: Rate = Field(
-        alias="max",
-        description="It is never set higher: what the line carries at its best.",
-        examples=["60 Mbit/s"],
-    )
-
-
-class ClassShare(Section):
-    """What a class gets of a line when everybody wants more."""
-
-    class_name: Name = Field(
-        alias="class", description="Name of a class, not `default`.", examples=["business"]
-    )
-    guarantee: Share | None = Field(
-        default=None,
-        description="So much of the rate is its own whenever it wants it; what it leaves is for "
-        "the others. All guarantees of a line are 85 % at most. Default: 1 %.",
-        examples=["40 %"],
-    )
-    ceiling: Share | None = Field(
-        default=None,
-        description="It never gets more, even of a line that is idle otherwise.",
-        examples=["80 %"],
-    )
-
-
-class Shaping(Section):
-    """What the line carries. Packets then wait in order here and not in a modem's long queue."""
-
-    up: Annotated[Rates, BetweenTwo()] = Field(
-        description="Rate to send at, a little below what the line carries, 100 kbit/s to "
-        "10 Gbit/s; or `min` and `max`, between which it is learned.",
-        examples=["19 Mbit/s", {"min": "2 Mbit/s", "max": "30 Mbit/s"}],
-    )
-    down: Annotated[Rates, BetweenTwo()] = Field(
-        description="Rate to receive at: senders are held back to it. Or `min` and `max`.",
-        examples=["95 Mbit/s"],
-    )
-    overhead: Annotated[int, Field(ge=0, le=255)] = Field(
-        default=18,
-        description="Octets that the line adds to each IP packet: Ethernet and cable 18, VDSL2 "
-        "22, VDSL2 with PPPoE 30.",
-        examples=[18],
-    )
-    classes: list[ClassShare] = Field(
-        default=[],
-        description="Classes with a share of their own, in both directions.",
-        examples=[[{"class": "business", "guarantee": "40 %"}]],
     )
 
 
@@ -223,6 +157,12 @@ class Lan(Section):
         "0 as they come in.",
         examples=[False],
     )
+    dns: bool = Field(
+        default=False,
+        description="`true`: hosts of this LAN may ask this box for names. From the answers it "
+        "learns the addresses of domains, by which matches know flows.",
+        examples=[True],
+    )
 
 
 class PeerUplink(Section):
@@ -244,6 +184,13 @@ class PeerUplink(Section):
     )
     metered: bool = Field(
         default=False, description="Traffic costs money over there.", examples=[True]
+    )
+    down: Rate | None = Field(
+        default=None,
+        description="What that line receives, a little below what it carries: over each shaped "
+        "uplink here no more is sent by it to the site's prefixes. For hubs, whose lines are "
+        "faster.",
+        examples=["19 Mbit/s"],
     )
 
 
@@ -330,6 +277,13 @@ class Match(ApplicationMatch):
         description="Devices in a LAN that begin the flow, by MAC address.",
         examples=["02:00:5e:10:00:01"],
     )
+    domain: Annotated[list[Domain], Field(min_length=1), OneOrMany()] | None = Field(
+        default=None,
+        description="Domains, with all that is below them: the side that was called has an address "
+        "that this box was told for such a name (`dns` of a LAN), or is called so in the first "
+        "packets of TLS or QUIC.",
+        examples=["example.net", ["example.net", "mail.example.com"]],
+    )
 
 
 class Application(Section):
@@ -354,7 +308,8 @@ class Application(Section):
     )
     domains: list[Domain] = Field(
         default=[],
-        description="Domains that it uses, with all that is below them. Nothing looks at them yet.",
+        description="Domains that it uses, with all that is below them. They are known from what "
+        "hosts ask for (`dns` of a LAN) and from what flows say (TLS, QUIC).",
         examples=[["till.example.net"]],
     )
     source: Annotated[list[WebAddress], OneOrMany()] = Field(
@@ -523,6 +478,18 @@ class Wireguard(Section):
     )
 
 
+class Dns(Section):
+    """How hosts of LANs with `dns` are told the addresses of names."""
+
+    servers: Annotated[list[Endpoint], OneOrMany()] = Field(
+        default=[],
+        json_schema_extra={"maxItems": MAX_NAME_SERVERS},
+        description="Name servers to ask. Default: those that the providers of uplinks with DHCP "
+        "tell.",
+        examples=[["192.0.2.53", "2001:db8::53"]],
+    )
+
+
 class Config(Section):
     """A box of a Branchline fleet."""
 
@@ -542,6 +509,7 @@ class Config(Section):
         "the order of preference. There, this site must have `internet: true`.",
         examples=[["hq", "dc"]],
     )
+    dns: Dns = Dns()
     applications: list[Application] = Field(
         default=[],
         description="Applications beside those of the catalogue, or instead of them.",

@@ -14,10 +14,11 @@ from pydantic_core import ErrorDetails
 
 from appliance.config import schema
 from appliance.config.errors import Finding, Malformed, Path, quoted
+from appliance.config.fields import Section
 from appliance.config.scalars import did_you_mean
 from appliance.config.yaml import Value
 
-_Model = TypeVar("_Model", bound=schema.Section)
+_Model = TypeVar("_Model", bound=Section)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Parts:
     policies: Mapping[int, schema.Policy]
     probing: schema.Probing | None
     wireguard: schema.Wireguard | None
+    dns: schema.Dns | None = None
     gateways: tuple[str, ...] = ()
     names_classes: bool = True  # False: the file has no key `classes`
     damaged: frozenset[Path] = frozenset()  # every path at or below which something is wrong
@@ -77,6 +79,7 @@ def _all_parts(config: schema.Config, damaged: frozenset[Path]) -> Parts:
         dict(enumerate(config.policies)),
         config.probing,
         config.wireguard,
+        config.dns,
         tuple(config.gateways),
         config.classes is not None,
         damaged,
@@ -101,6 +104,7 @@ def _sound_parts(tree: dict[str, Value], damaged: frozenset[Path]) -> Parts:
         items("policies", schema.Policy),
         _salvage(schema.Probing, tree.get("probing", {})),
         _salvage(schema.Wireguard, tree.get("wireguard", {})),
+        _salvage(schema.Dns, tree.get("dns", {})),
         _names(tree.get("gateways")),
         "classes" in tree,
         damaged,

@@ -69,6 +69,13 @@ class EndFlows:
 
 
 @dataclass(frozen=True, slots=True)
+class AskTargets:
+    """Ask the targets of this uplink now: it seems dead, and its flows end unless they answer."""
+
+    uplink: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyPath:
     """Send a short burst of probes on the path, and ask over the alternative what arrived."""
 
@@ -110,6 +117,7 @@ Action = (
     MoveClass
     | DetourPlanes
     | EndFlows
+    | AskTargets
     | UseGateway
     | VerifyPath
     | SetProbeInterval

@@ -13,7 +13,7 @@ from dataclasses import replace
 from appliance.config.intent import Internet, Uplink
 from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, Plane, SiteName, Slot, exit_plane
 from appliance.core import gateways, reasons
-from appliance.core.actions import Cause, EndFlows, MoveClass, Severity
+from appliance.core.actions import AskTargets, Cause, EndFlows, MoveClass, Severity
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.estimate import observe
 from appliance.core.events import UplinkProbed
@@ -22,7 +22,7 @@ from appliance.core.liveness import fall
 from appliance.core.selection import stand_all
 from appliance.core.sequential import UNTROUBLED
 from appliance.core.settle import NOTHING, clear_warnings, decide_class
-from appliance.core.state import ClassState, Liveness, PathState, SiteState
+from appliance.core.state import ClassState, Liveness, PathState, SiteState, UplinkState
 from appliance.core.steering import Assignment
 from appliance.core.verdict import MEETS, judge
 from appliance.stamp.sample import Sample
@@ -204,6 +204,9 @@ def _follow_uplinks(draft: Draft, site: SiteDraft) -> bool:
             path = path._replace(liveness=Liveness.UP, since=draft.now, up_since=draft.now)
         elif not works and path.liveness is not Liveness.DOWN:
             path = fall(path, draft.now)
+            entry = draft.uplinks[plane.local]
+            if _has_way(entry) and (entry.probed is None or entry.probed.is_healthy):
+                draft.actions.append(AskTargets(plane.local))
         if site.paths.get(plane) is not path:
             site.paths[plane] = path
             has_changed = True
@@ -214,8 +217,7 @@ def _follow_uplinks(draft: Draft, site: SiteDraft) -> bool:
 
 def _works(draft: Draft, slot: Slot) -> bool:
     entry = draft.uplinks[slot]
-    facts = entry.facts
-    if facts is None or not facts.is_attached or not facts.gateways:
+    if not _has_way(entry):
         return False
     vouched_at = draft.internet.vouched.get(slot, -math.inf)
     silent_at = entry.condemned_at
@@ -224,6 +226,12 @@ def _works(draft: Draft, slot: Slot) -> bool:
     if silent_at is not None and silent_at > vouched_at:
         return False
     return entry.probed is None or entry.probed.is_healthy
+
+
+def _has_way(uplink: UplinkState) -> bool:
+    """Does the kernel know a way out by it, whether it works or not?"""
+    facts = uplink.facts
+    return facts is not None and facts.is_attached and bool(facts.gateways)
 
 
 def _silent_at(draft: Draft, slot: Slot) -> float | None:

@@ -6,8 +6,21 @@ lab holds the two equal.
 
 from dataclasses import dataclass, replace
 
+from appliance.config.addressing import learned_set
 from appliance.config.flow import Flow
-from appliance.config.intent import WITH_PORTS, Address, Intent, Match, Network, TrafficClass, rules
+from appliance.config.intent import (
+    WITH_PORTS,
+    Address,
+    Intent,
+    Internet,
+    Match,
+    Network,
+    TrafficClass,
+    Uplink,
+    is_below,
+    permits,
+    rules,
+)
 from appliance.contract.ids import INTERNET, SiteName
 
 
@@ -42,7 +55,14 @@ def holds(match: Match, flow: Flow) -> bool:
         and (not match.ports or (port is not None and _is_within(port, match.ports)))
         and (not match.sources or _is_in(flow.source, match.sources))
         and (not match.destinations or _is_in(flow.destination, match.destinations))
+        and (not match.domains or _is_named(flow, match.domains))
     )
+
+
+def _is_named(flow: Flow, domains: tuple[str, ...]) -> bool:
+    name = flow.name
+    is_asked_for = name is not None and any(is_below(name, domain) for domain in domains)
+    return is_asked_for or learned_set(domains) in flow.learned
 
 
 def likely_rule(traffic_class: TrafficClass, flow: Flow) -> str:
@@ -84,15 +104,38 @@ class Sites:
         return None
 
 
-def goes_to(intent: Intent, destination: Address) -> SiteName | None:
-    """Where packets to an address go: to a site, to the internet, or None when they stay here."""
+def goes_to(intent: Intent, destination: Address, sites: Sites | None = None) -> SiteName | None:
+    """Where packets to an address go: to a site, to the internet, or None when they stay here.
+
+    `sites` are those of the intent, for whoever asks often.
+    """
     is_near = destination.is_multicast or destination.is_link_local or destination.is_loopback
-    site = Sites(intent).of(destination)
+    site = (sites or Sites(intent)).of(destination)
     if site is not None or is_near or lan_of(intent, destination) is not None:
         return site
     if destination.version == 6 and destination in intent.overlay:
         return None
     return INTERNET
+
+
+def may_join(
+    intent: Intent, to: SiteName | None, uplink: Uplink | None, traffic_class: TrafficClass
+) -> bool:
+    """May a flow that has begun get into a class? `uplink` is that by which it left here, if any.
+
+    To a site any way will do. To the internet a flow has the address of its way, and no other can
+    carry it: it joins classes that may go by it, and those that may not go there at all.
+    """
+    if to != INTERNET:
+        return True
+    policy = intent.policy(traffic_class.name)
+    match policy.internet:
+        case Internet.LOCAL:
+            return uplink is not None and permits(policy, uplink)
+        case Internet.GATEWAY:
+            return uplink is None
+        case Internet.NONE:
+            return True
 
 
 def _is_within(port: int, ranges: tuple[tuple[int, int], ...]) -> bool:

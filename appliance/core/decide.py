@@ -35,17 +35,22 @@ from appliance.core.events import (
 from appliance.core.filled import filled
 from appliance.core.layout import are_neighbours, lay_out
 from appliance.core.liveness import (
+    A_MOMENT_S,
     BOX_BURSTS,
     BOX_BURSTS_RATE,
     BOX_HINT_BURSTS,
     RISE_FALL,
     RISE_S,
+    acquit,
     answer,
+    came_late,
     fall,
     is_dying_with_others,
+    is_wrong,
     miss,
     moment,
     needed,
+    patience,
     spend_burst,
 )
 from appliance.core.pace import BOX_BOOSTS, boost
@@ -165,19 +170,23 @@ def _late(draft: Draft, event: AnswerLate) -> None:
 
 def _overdue(draft: Draft, event: ProbeOverdue) -> None:
     sent_at = draft.now - event.sent_age_s
-    if sent_at <= draft.forgiven_at or not draft.is_usable(event.path.plane.local):
+    if not draft.is_usable(event.path.plane.local):
         return  # of a dead uplink a hub hears thousands of these
     found = draft.find(event.path)
     if found is None:
         return
     site, path = found
+    if sent_at <= draft.forgiven_at:
+        site.paths[path.plane] = path._replace(forgiven=event.unanswered)
+        return
     if uplinks.share_fate(draft, event, sent_at) or path.liveness is Liveness.DOWN:
         return
     path = miss(path, event.unanswered, sent_at)
     site.paths[path.plane] = path
     enough = RISE_FALL if path.liveness is Liveness.RISING else needed(path.estimate)
-    is_silent = path.unanswered >= enough and sent_at - path.missed_at >= moment(path)
-    if is_silent or _is_cut(path) or _is_dying(site, path, sent_at):
+    is_silent = path.unanswered >= enough and sent_at - path.missed_at >= moment(path, sent_at)
+    is_cut = _is_cut(path) and _is_over(path, draft.now)
+    if is_silent or is_cut or _is_dying(site, path, sent_at):
         _fall(draft, site, path)
         return
     _verify(draft, site, path, is_hint=False)
@@ -207,6 +216,11 @@ def _is_cut(path: PathState) -> bool:
         return False
     sent, received = path.far
     return sent >= FAR_PROBES and received == 0
+
+
+def _is_over(path: PathState, now: float) -> bool:
+    """Has a silent path been silent for longer than it once was for nothing?"""
+    return now - path.missed_at >= patience(path, now) + path.estimate.delay_us / 1e6
 
 
 def _suspect_loss(draft: Draft, site: SiteDraft, plane: Plane) -> None:
@@ -266,10 +280,18 @@ def _returned(draft: Draft, event: AnswerReturned) -> None:
     uplink = draft.uplinks[slot]
     if uplink.facts is None or not uplink.facts.is_attached:
         return
+    sent_at = draft.now - event.sent_age_s
     if uplink.condemned_at is not None:
+        if sent_at < uplink.overdue[0][0] - A_MOMENT_S:
+            return  # it was asked for before the silence that the verdict is about
         uplinks.acquit(draft, slot)
-    counted = before.answers if before.liveness is Liveness.RISING else 0
-    after = answer(before, draft.now, max(0, event.consecutive - counted))
+    uplinks.refute(draft, slot, sent_at)
+    after = came_late(before, sent_at) if event.is_late else before
+    if after is not before and is_wrong(after, draft.now):
+        after = acquit(after, draft.now)
+    else:
+        counted = before.answers if before.liveness is Liveness.RISING else 0
+        after = answer(after, draft.now, max(0, event.consecutive - counted))
     if after is before:
         return
     site.paths[after.plane] = after
@@ -305,7 +327,7 @@ def _far_end(draft: Draft, event: FarEndReported) -> None:
     site.paths[path.plane] = path
     if path.liveness is Liveness.DOWN:
         _warn_direction(draft, site, path)
-    elif _is_cut(path):
+    elif _is_cut(path) and _is_over(path, draft.now):
         _fall(draft, site, path)
 
 
@@ -371,7 +393,10 @@ def _stalled(draft: Draft, event: LoopStalled) -> None:
             site = draft.site(name)
             for plane, path in entry.paths.items():
                 if site and path.liveness is Liveness.SUSPECT:
-                    site.paths[plane] = path._replace(liveness=Liveness.UP)
+                    forgiven = path.forgiven + path.unanswered
+                    site.paths[plane] = path._replace(
+                        liveness=Liveness.UP, unanswered=0, forgiven=forgiven
+                    )
 
 
 def _deadline(draft: Draft, _: DeadlinePassed) -> None:

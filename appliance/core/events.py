@@ -42,6 +42,7 @@ class UplinkFacts:
     has_carrier: bool = False  # netlink, IFF_LOWER_UP
     addresses: tuple[Interface, ...] = ()  # netlink, global scope, not tentative
     gateways: tuple[Address, ...] = ()  # configuration, DHCP hook or router advertisement
+    name_servers: tuple[Address, ...] = ()  # DHCP hook
 
     @property
     def is_attached(self) -> bool:
@@ -104,11 +105,14 @@ class ProbeOverdue:
 class AnswerReturned:
     """A path with overdue probes answered again. `consecutive` answers since the last overdue.
 
-    Sent at least for the first answer after an overdue probe, and for the first one ever late.
+    Sent at least for the first answer after an overdue probe, and for every one that came after its
+    deadline (`is_late`). `sent_age_s` is how long ago its probe was sent.
     """
 
     path: PathId
     consecutive: int
+    sent_age_s: float = 0.0
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

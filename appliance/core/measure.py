@@ -4,7 +4,6 @@ An ordinary sample changes an estimate and nothing else: no ranking, no other si
 """
 
 from appliance.contract.ids import PathId, Plane
-from appliance.core import uplinks
 from appliance.core.actions import Severity
 from appliance.core.belief import compare, hear, is_agreed
 from appliance.core.draft import Draft, SiteDraft
@@ -12,7 +11,7 @@ from appliance.core.estimate import directions, observe
 from appliance.core.events import TrafficSampled
 from appliance.core.filled import is_excused
 from appliance.core.layout import are_neighbours
-from appliance.core.liveness import acquit, answer, is_wrong
+from appliance.core.liveness import answer
 from appliance.core.pace import boost, is_grave, unboost
 from appliance.core.second import trouble
 from appliance.core.sequential import LossTest, feed
@@ -138,13 +137,6 @@ def _live(draft: Draft, path: PathState, sample: Sample) -> PathState:
     """What a sample says of a path that is not simply up."""
     now = draft.now
     slot = path.plane.local
-    is_fallen = path.liveness in (Liveness.DOWN, Liveness.RISING)
-    if is_fallen and is_wrong(path, sample.recovered, now):
-        if not draft.is_usable(slot):
-            if draft.uplinks[slot].condemned_at is None:
-                return path  # detached: nothing that arrives now counts
-            uplinks.acquit(draft, slot)
-        return acquit(path, now)
     if path.liveness is Liveness.DOWN:
         is_new = now - path.since > SILENCE_S + sample.span_us / 1e6
         if is_new and sample.answered and not sample.lost and draft.is_usable(slot):

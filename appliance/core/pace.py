@@ -8,6 +8,7 @@ one for the box, whose processor and lines all paths share.
 
 from appliance.config.intent import Probing
 from appliance.core.draft import Draft
+from appliance.core.liveness import end_boost
 from appliance.core.state import Bucket, Liveness, PathState
 
 # The fast pace, where the base interval is short. Reflectors answer 500/s; at 5 ms the loss of 3 %
@@ -15,10 +16,10 @@ from appliance.core.state import Bucket, Liveness, PathState
 BOOST_S = 0.0025
 BOOST_LONGEST_BASE_S = 0.1  # with longer base intervals the pace is only ten times faster
 BOOST_METERED = 2  # times faster than the base interval on a metered line
-BOOSTS = 4.0  # token bucket: seconds of fast probing
-BOOSTS_RATE = 0.08  # seconds of it per second
+BOOSTS = 6.0  # token bucket: seconds of fast probing
+BOOSTS_RATE = 0.2  # seconds of it per second: a brownout takes two or three, and may come each 20 s
 BOOST_LEAST = 0.2  # not worth starting with less in the bucket
-BOOST_RESERVE = 1.5  # what a lone loss leaves for the case that a second follows it
+BOOST_RESERVE = 3.0  # what a lone loss leaves for the case that a second follows it
 GRAVE = 2.0  # score of a loss test that takes more than one loss
 BOOST_MIN_S = 1.0  # 400 probes show a loss of 1 % at all, forty-nine times in fifty
 # Of the box: how many paths may begin to be probed fast at once, and how many more a second. One in
@@ -77,7 +78,9 @@ def _reserve(path: PathState) -> float:
 
 def is_grave(path: PathState) -> bool:
     """Is it more than a lone loss that speaks against the path, and no verdict yet?"""
-    return any(max(t.forward.score, t.backward.score) >= GRAVE for t in path.tests)
+    return any(
+        not t.is_violated and max(t.forward.score, t.backward.score) >= GRAVE for t in path.tests
+    )
 
 
 def unboost(path: PathState, now: float) -> PathState:
@@ -89,4 +92,4 @@ def unboost(path: PathState, now: float) -> PathState:
     left = path.boosts.tokens - used - _reserve(path)
     if left > 0 and (is_open or used < BOOST_MIN_S):
         return path
-    return path._replace(boosts=Bucket(max(0.0, path.boosts.tokens - used), now), boosted_at=None)
+    return end_boost(path, now)

@@ -54,11 +54,16 @@ class PathState(NamedTuple):
     up_since: float = math.inf  # answers without a fall since then: what the hold time runs from
     answers: int = 0  # since it began to rise
     unanswered: int = 0  # probes overdue since the last answer
+    forgiven: int = 0  # ... and before, for which we are to blame ourselves
     missed_at: float = 0.0  # when the first of them was sent
     far: tuple[int, int] | None = None  # of so many probes so many arrived, says the far end
-    doubt_until: float = 0.0  # a verdict "down" was wrong: no voluntary move to it before
     falls: int = 0  # in close succession
     fell_at: float = -math.inf
+    fell_before: float = -math.inf  # the fall before that
+    missing: int = 0  # answers that the fall is about, ...
+    late: int = 0  # ... and how many of them came after all
+    erred_at: float = -math.inf  # a verdict "down" was taken back
+    patience_s: float = 0.0  # for so long it may be silent since, and live
     estimate: Estimate = UNMEASURED
     tests: tuple[LossTest, ...] = ()  # one per `Layout.limits`
     verdicts: tuple[Verdict, ...] = ()  # one per `Layout.slas`

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from appliance.contract.ids import OUTSIDE
 from appliance.core.actions import Cause
 from appliance.core.layout import ClassPlan
-from appliance.core.liveness import holding
+from appliance.core.liveness import doubted_until, holding
 from appliance.core.selection import SUSPECT, Standing, best, gains
 from appliance.core.state import ClassState, Liveness
 from appliance.core.verdict import FIRM_ANSWERS
@@ -116,7 +116,7 @@ def _ripe(
 
 def _rested_at(standing: Standing, now: float) -> float:
     """When it may relieve a violator: measured, and not violating itself until just now."""
-    due = max(standing.verdict.since + REST_S, standing.path.doubt_until)
+    due = max(standing.verdict.since + REST_S, doubted_until(standing.path))
     is_known = standing.path.estimate.answered or standing.candidate.plane.remote == OUTSIDE
     return due if is_known else max(due, now + GLANCE_S)
 
@@ -212,7 +212,7 @@ def _volunteer(
         due = max(
             path.up_since + holding(path, hold_s, now),
             standing.verdict.since + hold_s,
-            path.doubt_until,
+            doubted_until(path),
             held.voluntary_at + hold_s,
         )
         if not standing.is_up:
@@ -238,7 +238,7 @@ def _promote(
     if not plan.is_single:
         tier = chosen.candidate.tier
         after = tuple([s for s in (*members, *ripe) if s.candidate.tier == tier])
-    is_back = any(max(s.path.fell_at, s.verdict.since) > -math.inf for s in ripe)
+    is_back = any(max(s.path.fell_at, s.path.erred_at, s.verdict.since) > -math.inf for s in ripe)
     return Choice(after, Cause.RECOVERED if is_back else Cause.BETTER_PATH, review_at)
 
 
@@ -265,7 +265,7 @@ def _endure(
             due = max(path.up_since + holding(path, hold_s, now), held.since + hold_s)
         else:
             continue
-        due = max(due, path.doubt_until)
+        due = max(due, doubted_until(path))
         if due <= now:
             found[cause].append(standing)
         else:

@@ -14,7 +14,7 @@ from appliance.core import reasons
 from appliance.core.actions import DetourPlanes, Severity
 from appliance.core.draft import Draft
 from appliance.core.events import ProbeOverdue, UplinkChanged, UplinkProbed
-from appliance.core.liveness import moment
+from appliance.core.liveness import A_MOMENT_S, moment
 from appliance.core.settle import enqueue_all
 from appliance.core.state import Liveness
 
@@ -107,8 +107,19 @@ def share_fate(draft: Draft, event: ProbeOverdue, sent_at: float) -> bool:
     return is_dead
 
 
+def refute(draft: Draft, slot: Slot, sent_at: float) -> None:
+    """A probe sent then was answered: what was overdue until then accuses its uplink no more.
+
+    Nor does it excuse another one, by speaking against the far end that both lead to.
+    """
+    uplink = draft.uplinks[slot]
+    kept = tuple([entry for entry in uplink.overdue if entry[0] > sent_at + A_MOMENT_S])
+    if kept != uplink.overdue:
+        draft.put_uplink(slot, replace(uplink, overdue=kept))
+
+
 def _moment(draft: Draft, overdue: Iterable[tuple[float, PathId]]) -> float:
-    return max([moment(draft.paths(path.site)[path.plane]) for _, path in overdue])
+    return max([moment(draft.paths(path.site)[path.plane], draft.now) for _, path in overdue])
 
 
 def _others_suffer(draft: Draft, slot: Slot, since: float) -> bool:

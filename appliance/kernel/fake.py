@@ -4,15 +4,17 @@ It knows what refers to what, refuses what the real one refuses with the same er
 along what the real one takes along when a device or a nexthop object goes.
 """
 
+import asyncio
 import errno
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
 from appliance.config.intent import Address
-from appliance.kernel.conntrack import TrackedFlow
+from appliance.kernel.conntrack import FlowKey, TrackedFlow
 from appliance.kernel.kernel import KernelError, MissingFeature, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
+from appliance.kernel.nflog import LoggedPacket
 from appliance.plan.plan import (
     SHARED,
     Add,
@@ -73,6 +75,8 @@ class FakeKernel:
         crash_after: int | None = None,
     ) -> None:
         self.owned: dict[Key, Item] = dict(owned or {})
+        self.table: tuple[int, int] | None = None  # flows, and how many there may be
+        self.learned: dict[str, set[Address]] = {}  # by the names of sets
         self.foreign: dict[Key, Item] = dict(foreign or {})
         self.links: dict[str, Link] = {name: Link(is_up=False) for name in devices}
         self.sysctls: dict[str, str] = {}
@@ -84,6 +88,9 @@ class FakeKernel:
         self.missing: tuple[MissingFeature, ...] = ()  # for shaping
         self.tried: list[bool] = []  # shaping, with or without shares
         self.flows: list[TrackedFlow] = []
+        self.logged: asyncio.Queue[tuple[LoggedPacket, ...]] = asyncio.Queue()
+        self.marks: dict[FlowKey, int] = {}  # of flows that are tracked
+        self.offloaded: set[FlowKey] = set()
         self.applied: list[Op] = []
         self.crash_after = crash_after
 
@@ -128,6 +135,39 @@ class FakeKernel:
 
     async def end_flows(self, mark: int, mask: int) -> None:
         self.flows = [flow for flow in self.flows if flow.mark & mask != mark]
+
+    def flow_table(self) -> tuple[int, int] | None:
+        return self.table
+
+    async def follow_logged(self) -> AsyncGenerator[tuple[LoggedPacket, ...]]:
+        yield ()
+        while True:
+            yield await self.logged.get()
+
+    def mark_of(self, flow: FlowKey) -> tuple[int, bool] | None:
+        mark = self.marks.get(flow)
+        return None if mark is None else (mark, flow in self.offloaded)
+
+    def mark_flow(self, flow: FlowKey, mark: int, mask: int) -> None:
+        if flow in self.marks:
+            self.marks[flow] = self.marks[flow] & ~mask | mark
+
+    async def read_learned(self) -> Mapping[Address, frozenset[str]]:
+        return {
+            address: bases
+            for address in {a for addresses in self.learned.values() for a in addresses}
+            if (bases := self._bases_of(address))
+        }
+
+    def _bases_of(self, address: Address) -> frozenset[str]:
+        return frozenset(
+            n.rpartition("_")[0] for n, held in self.learned.items() if address in held
+        )
+
+    async def empty_learned(self, half: str) -> None:
+        for name, addresses in self.learned.items():
+            if name.endswith(half):
+                addresses.clear()
 
     def read_queue(self, device: str) -> QueueCounters | None:
         return self.queues.get(device)

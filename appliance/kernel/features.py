@@ -14,6 +14,7 @@ from ipaddress import ip_interface
 from appliance.config.addressing import (
     DEVICE_PREFIX,
     FILTER_PRIORITY_FIRST,
+    LOG_GROUP,
     NEXTHOP_ID_BASE,
     NFT_TABLE,
     TABLE_BASE,
@@ -24,6 +25,7 @@ from appliance.kernel.kernel import KernelError, MissingFeature
 from appliance.kernel.netlink import Netlink, collect
 from appliance.kernel.process import ProcessError, run
 from appliance.kernel.sysctl import read_sysctl
+from appliance.plan.hierarchy import FEW_SITES
 from appliance.plan.plan import (
     Add,
     Clsact,
@@ -38,6 +40,7 @@ from appliance.plan.plan import (
     Route,
     Shaper,
     Share,
+    SiteQueue,
 )
 
 _DEVICE = f"{DEVICE_PREFIX}probe"
@@ -101,9 +104,21 @@ _SHAPING: dict[MissingFeature, tuple[Key, Item]] = {
     ),
 }
 _SHARES: dict[MissingFeature, tuple[Key, Item]] = {
-    MissingFeature("shares of classes", f"{_KERNEL} CONFIG_NET_SCH_HTB and _CLS_FW"): (
+    MissingFeature("shares of classes and sites", f"{_KERNEL} CONFIG_NET_SCH_HTB and _CLS_FW"): (
         Key(Kind.SHAPER, (_DEVICE,)),
         Shaper(1_000_000, 0, False, (Share(1, 100_000, 1_000_000),), "fd00::/48"),
+    ),
+    MissingFeature("queues of many sites", f"{_KERNEL} CONFIG_NET_SCH_FQ_CODEL"): (
+        Key(Kind.SHAPER, (_DEVICE,)),
+        Shaper(
+            1_000_000,
+            0,
+            is_ingress=False,
+            overlay="fd00::/48",
+            sites=tuple(
+                [SiteQueue(8_000, 8_000, (f"192.0.2.{n}/32",)) for n in range(FEW_SITES + 1)]
+            ),
+        ),
     ),
     MissingFeature("marks of flows", f"{_KERNEL} CONFIG_NET_ACT_CTINFO"): (
         Key(Kind.REDIRECT, (_DEVICE, "ingress", FILTER_PRIORITY_FIRST)),
@@ -201,6 +216,10 @@ async def _nftables() -> list[MissingFeature]:
         MissingFeature("nftables conntrack", f"{_KERNEL} CONFIG_NFT_CT"): (
             f"table inet {table} {{\nchain c {{\ntype filter hook prerouting priority mangle\n"
             "ct mark set ct mark and 0x0fffffff or 0x10000000\n}\n}\n"
+        ),
+        MissingFeature("nftables log", f"{_KERNEL} CONFIG_NFT_LOG and _NETFILTER_NETLINK_LOG"): (
+            f"table inet {table} {{\nchain c {{\ntype filter hook prerouting priority mangle\n"
+            f"log group {LOG_GROUP}\n}}\n}}\n"
         ),
         MissingFeature("nftables flowtable", f"{_KERNEL} CONFIG_NF_FLOW_TABLE_INET"): (
             f"table inet {table} {{\nflowtable f {{\n"

@@ -4,13 +4,16 @@ What is seen is compared with all that `plan/hierarchy.py` would make of the sam
 nothing that was added, removed or changed passes for ours.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 from appliance.config.addressing import CLASS_MARK_MASK, QDISC_HANDLE, class_mark
 from appliance.plan.hierarchy import (
     CONTROL,
     CONTROL_PRIORITY,
+    FIRST_SITE,
     MARKS_PRIORITY,
     OTHERS,
     ROOT,
@@ -18,12 +21,14 @@ from appliance.plan.hierarchy import (
     TOS_MASK,
     leaf_handle,
     nodes,
+    site_filters,
 )
-from appliance.plan.plan import Shaper, Share
+from appliance.plan.plan import Shaper, Share, SiteQueue
 
 Row = Mapping[str, Any]
 NOT_OURS = Shaper(0, 0, is_ingress=False, shares=(Share(0, 0, 0),))  # has to go as a whole
 _MAJOR = f"{QDISC_HANDLE:x}:"
+_QDISC_OPTIONS = ("default", "bandwidth", "diffserv", "nat", "split_gso", "limit", "flows")
 
 
 def is_hierarchy(qdisc: Row) -> bool:
@@ -39,15 +44,16 @@ def read_hierarchy(qdiscs: Sequence[Row], classes: Sequence[Row], filters: Seque
     root = seen.get(f"{_MAJOR}{ROOT:x}", {})
     shares = tuple(
         [
-            Share(index, _bps(each, "rate"), _bps(each, "ceil"))
+            Share(index, _bps(share, "rate"), _bps(share, "ceil"))
             for index in range(1, OTHERS)
-            if (each := seen.get(f"{_MAJOR}{index:x}")) is not None
+            if (share := seen.get(f"{_MAJOR}{index:x}")) is not None
         ]
     )
     overhead = root.get("overhead", 0)
-    if not shares or type(overhead) is not int or not _bps(root, "rate"):
+    sites = tuple(_sites(seen, filters))
+    if not (shares or sites) or type(overhead) is not int or not _bps(root, "rate"):
         return NOT_OURS
-    shaper = Shaper(_bps(root, "rate"), overhead, False, shares, _overlay(filters))
+    shaper = Shaper(_bps(root, "rate"), overhead, False, shares, _overlay(filters), sites=sites)
     found = (
         [tuple(_qdisc(each)) for each in qdiscs],
         [tuple(_class(each)) for each in classes],
@@ -67,16 +73,21 @@ def _bps(row: Row, key: str) -> int:
 def _qdisc(row: Row) -> Iterator[object]:
     options = _mapping(row.get("options"))
     yield from (row.get("kind"), row.get("handle"), row.get("parent"))
-    yield from (str(options.get(key)) for key in ("default", "bandwidth", "diffserv", "nat"))
+    for key in _QDISC_OPTIONS:
+        yield str(options.get(key))
 
 
 def _expected_qdiscs(shaper: Shaper) -> Iterator[tuple[object, ...]]:
-    yield "htb", _MAJOR, None, f"{OTHERS:#x}", "None", "None", "None"
+    yield ("htb", _MAJOR, None, f"{OTHERS:#x}", *["None"] * (len(_QDISC_OPTIONS) - 1))
     for node in nodes(shaper):
         if node.leaf:
-            sorting, _, nat = node.leaf.partition(" ")
+            kind, *words = node.leaf.split()
+            given = dict(zip(words[::2], words[1::2], strict=True)) if kind == "fq_codel" else {}
+            if kind == "cake":
+                given = {"bandwidth": words[0], "diffserv": words[1]}
+                given |= {"nat": str("nat" in words), "split_gso": str("split-gso" in words)}
             handle, parent = f"{leaf_handle(node.minor):x}:", f"{_MAJOR}{node.minor:x}"
-            yield "cake", handle, parent, "None", "unlimited", sorting, str(bool(nat))
+            yield (kind, handle, parent, *(given.get(key, "None") for key in _QDISC_OPTIONS))
 
 
 def _class(row: Row) -> Iterator[object]:
@@ -86,12 +97,40 @@ def _class(row: Row) -> Iterator[object]:
 
 def _expected_classes(shaper: Shaper) -> Iterator[tuple[object, ...]]:
     for node in nodes(shaper):
-        shown: tuple[object, ...] = (None,) * 4  # of a class that has others below it
+        parent = f"{_MAJOR}{node.parent:x}" if node.parent else None
+        shown: tuple[object, ...] = (None,) * 3  # of a class that has others below it
         if node.leaf:
-            leaf, parent = f"{leaf_handle(node.minor):#x}", f"{_MAJOR}{node.parent:x}"
-            shown = parent, leaf, node.priority, node.quantum
+            shown = f"{leaf_handle(node.minor):#x}", node.priority, node.quantum
         rates = node.rate_bps, node.ceiling_bps
-        yield "htb", f"{_MAJOR}{node.minor:x}", *shown, *rates, shaper.overhead
+        yield "htb", f"{_MAJOR}{node.minor:x}", parent, *shown, *rates, shaper.overhead
+
+
+def _sites(seen: Mapping[str, Row], filters: Sequence[Row]) -> Iterator[SiteQueue]:
+    """The queues of sites, as far as they follow each other."""
+    leading: dict[str, list[tuple[Row, str]]] = {}
+    for each in filters:
+        options = _mapping(each.get("options"))
+        way = _mapping(options.get("keys")), str(options.get("indev", ""))
+        leading.setdefault(str(options.get("classid")), []).append(way)
+    places = {f"{_MAJOR}{minor:x}": minor for minor in range(FIRST_SITE, FIRST_SITE + len(seen))}
+    for handle in places:
+        if handle not in seen:
+            return
+        ways = leading.get(handle, [])
+        is_received = any("src_ip" in keys for keys, _ in ways)
+        side = "src_ip" if is_received else "dst_ip"
+        networks = tuple([network for keys, _ in ways for network in _networks(keys.get(side))])
+        device = min([device for _, device in ways], default="")
+        row = seen[handle]
+        within = places.get(str(row.get("parent")), FIRST_SITE - 1) - FIRST_SITE + 1
+        rates = _bps(row, "rate"), _bps(row, "ceil")
+        yield SiteQueue(*rates, networks, device, is_received, within)
+
+
+def _networks(shown: object) -> Iterator[str]:
+    """One, if it is one. A host has no prefix length in what tc shows."""
+    with contextlib.suppress(ValueError):
+        yield str(ip_network(str(shown)))
 
 
 def _overlay(filters: Sequence[Row]) -> str:
@@ -102,20 +141,29 @@ def _overlay(filters: Sequence[Row]) -> str:
 def _filter(row: Row) -> Iterator[object]:
     options = _mapping(row.get("options"))
     yield from (row.get("protocol"), row.get("pref"), row.get("kind"), options.get("classid"))
+    yield str(options.get("indev", ""))
     keys, mark = _mapping(options.get("keys")), _mapping(options.get("fw"))
-    yield tuple(sorted(keys.items(), key=str)) or tuple(sorted(mark.items(), key=str))
+    shown = [
+        (key, next(_networks(value), value) if key in {"src_ip", "dst_ip"} else value)
+        for key, value in (keys or mark).items()
+    ]
+    yield tuple(sorted(shown, key=str))
 
 
 def _expected_filters(shaper: Shaper) -> Iterator[tuple[object, ...]]:
     control = f"{_MAJOR}{CONTROL:x}"
     keys = {"eth_type": "ipv6", "ip_tos": TOS, "ip_tos_mask": f"{TOS_MASK:x}"}
     shown = tuple(sorted([*keys.items(), ("src_ip", shaper.overlay)], key=str))
-    yield "ipv6", CONTROL_PRIORITY, "flower", control, shown
+    yield "ipv6", CONTROL_PRIORITY, "flower", control, "", shown
+    for each in site_filters(shaper):
+        shown = tuple(sorted((("eth_type", f"ipv{each.version}"), (each.side, each.network))))
+        classid = f"{_MAJOR}{each.minor:x}"
+        yield each.protocol, each.priority, "flower", classid, each.device, shown
     for share in shaper.shares:
         mark = {"mark": f"{class_mark(share.class_index):#x}", "mask": f"{CLASS_MARK_MASK:#x}"}
         shown = tuple(sorted(mark.items(), key=str))
         classid = f"{_MAJOR}{share.class_index:x}"
-        yield "all", MARKS_PRIORITY, "fw", classid, shown
+        yield "all", MARKS_PRIORITY, "fw", classid, "", shown
 
 
 def _mapping(value: object) -> Row:

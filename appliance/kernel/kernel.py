@@ -1,12 +1,14 @@
 """What the rest of the supervisor may ask of a kernel, the real one or the one in memory."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from appliance.kernel.conntrack import TrackedFlow
+from appliance.config.intent import Address
+from appliance.kernel.conntrack import FlowKey, TrackedFlow
 from appliance.kernel.keys import Keys
+from appliance.kernel.nflog import LoggedPacket
 from appliance.plan.plan import Change, Key, Observed, Op, Shaper
 from appliance.plan.text import render_op
 
@@ -119,6 +121,42 @@ class Kernel(Protocol):
 
     async def end_flows(self, mark: int, mask: int) -> None:
         """Forget all flows whose conntrack mark has these bits. Raises KernelError."""
+        ...
+
+    def flow_table(self) -> tuple[int, int] | None:
+        """How many flows are tracked and how many can be; None without connection tracking."""
+        ...
+
+    def follow_logged(self) -> AsyncGenerator[tuple[LoggedPacket, ...]]:
+        """Copies of packets that the plan's rules log, some at a time, from now on.
+
+        First come none, as soon as somebody listens. Closing it ends that. Raises KernelError.
+        """
+        ...
+
+    def mark_of(self, flow: FlowKey) -> tuple[int, bool] | None:
+        """The conntrack mark of a flow, and whether it takes the fast path; None: not tracked.
+
+        Raises KernelError.
+        """
+        ...
+
+    def mark_flow(self, flow: FlowKey, mark: int, mask: int) -> None:
+        """Give these bits of a flow's conntrack mark this value, if it is there still.
+
+        Raises KernelError.
+        """
+        ...
+
+    async def read_learned(self) -> Mapping[Address, frozenset[str]]:
+        """Addresses that the name server told, and of which domains, by `learned_set`.
+
+        Raises KernelError.
+        """
+        ...
+
+    async def empty_learned(self, half: str) -> None:
+        """Empty one set, "a" or "b", of each pair that it fills. Raises KernelError."""
         ...
 
     def read_queue(self, device: str) -> QueueCounters | None:

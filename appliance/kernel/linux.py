@@ -7,17 +7,26 @@ killed at any instruction.
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing, closing
 from itertools import groupby
 
+from appliance.config.intent import Address
 from appliance.kernel import duplicate, listing, tc
 from appliance.kernel import rtnetlink as rt
-from appliance.kernel.conntrack import TrackedFlow, end_flows, read_flows
+from appliance.kernel.conntrack import (
+    FlowKey,
+    FlowMarks,
+    TrackedFlow,
+    end_flows,
+    flow_table,
+    read_flows,
+)
 from appliance.kernel.features import missing_for_shaping
 from appliance.kernel.kernel import KernelError, MissingFeature, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
 from appliance.kernel.netlink import InterruptedDumpError, Netlink, Refusal
+from appliance.kernel.nflog import LoggedPacket, follow_logged
 from appliance.kernel.nft import Nftables
 from appliance.kernel.sysctl import read_sysctl, write_sysctl
 from appliance.kernel.wireguard import WireguardNetlink
@@ -50,6 +59,7 @@ class LinuxKernel:
         self._netlink = Netlink(socket.NETLINK_ROUTE)
         self._wireguard = WireguardNetlink(keys)
         self._nftables = Nftables()
+        self._flow_marks = FlowMarks()
         self._duplication = duplicate.Duplication(self._netlink)
         self._is_safe = False
         self._turn = asyncio.Lock()
@@ -59,6 +69,7 @@ class LinuxKernel:
         self._netlink.close()
         self._wireguard.close()
         self._nftables.close()
+        self._flow_marks.close()
         self._duplication.close()
 
     def use_keys(self, keys: Keys) -> None:
@@ -122,6 +133,41 @@ class LinuxKernel:
     async def end_flows(self, mark: int, mask: int) -> None:
         try:
             await asyncio.to_thread(end_flows, mark, mask)
+        except OSError as error:
+            raise _failed(None, error) from error
+
+    def flow_table(self) -> tuple[int, int] | None:
+        return flow_table()
+
+    async def follow_logged(self) -> AsyncGenerator[tuple[LoggedPacket, ...]]:
+        try:
+            async with aclosing(follow_logged()) as logged:
+                async for each in logged:
+                    yield each
+        except OSError as error:
+            raise _failed(None, error) from error
+
+    def mark_of(self, flow: FlowKey) -> tuple[int, bool] | None:
+        try:
+            return self._flow_marks.read(flow)
+        except OSError as error:
+            raise _failed(None, error) from error
+
+    def mark_flow(self, flow: FlowKey, mark: int, mask: int) -> None:
+        try:
+            self._flow_marks.write(flow, mark, mask)
+        except OSError as error:
+            raise _failed(None, error) from error
+
+    async def read_learned(self) -> Mapping[Address, frozenset[str]]:
+        try:
+            return await self._nftables.read_learned()
+        except OSError as error:
+            raise _failed(None, error) from error
+
+    async def empty_learned(self, half: str) -> None:
+        try:
+            await self._nftables.empty_learned(half)
         except OSError as error:
             raise _failed(None, error) from error
 

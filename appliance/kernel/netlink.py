@@ -131,6 +131,17 @@ class Netlink:
     def close(self) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """For an event loop to wait on, where a socket is told things unasked."""
+        return self._socket.fileno()
+
+    def read_now(self) -> bytes:
+        """One datagram of what was told unasked; empty when there is none."""
+        try:
+            return self._socket.recv(_READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
+
     def send(self, batch: Sequence[bytes]) -> tuple[Refusal, ...]:
         """Send all messages at once and say which of them the kernel refused, in order.
 

@@ -6,17 +6,22 @@ its seal was changed by somebody. `nft` is never on the failover path.
 """
 
 import errno
+import json
+import re
 import struct
 from collections.abc import Sequence
 from hashlib import sha256
+from ipaddress import ip_address
 
-from appliance.config.addressing import NFT_TABLE
+from appliance.config.addressing import HELLOS, LEARNED, NFT_TABLE
+from appliance.config.intent import Address
 from appliance.kernel.kernel import KernelError
 from appliance.kernel.netlink import Netlink, attribute, attributes, message
 from appliance.kernel.process import Completed, ProcessError, run
 from appliance.plan.plan import Delete, Filter, Key, Kind, Op
 
 DRIFTED = Filter("drifted")
+_LEARNED_NAME = re.compile(rf"{LEARNED}[0-9a-f]{{8}}_[46][ab]")
 _FAMILIES = {"inet": 1, "netdev": 5}  # NFPROTO_*
 _SEAL = "seal"
 _LOAD_TIMEOUT_S = 60.0  # a hub's counters are thousands of objects
@@ -59,17 +64,45 @@ class Nftables:
         family, name = str(op.key.ident[0]), str(op.key.ident[1])
         # Naming the table first makes deleting it right whether or not it is there.
         script = f"table {family} {name}\ndelete table {family} {name}\n"
+        kept = ""
         before = self._generation()
         if isinstance(op, Delete) or not isinstance(op.item, Filter):
             await _nft(op, script)
             return
-        await _nft(op, script + op.item.text)
+        if f"set {LEARNED}" in op.item.text and self._exists(family):
+            kept = _still_learned(await self._learned(), op.item.text)
+        await _nft(op, script + op.item.text + kept)
         words = f"{op.item.digest} {_digest(await _listing(family))}"
         await _nft(op, f'add set {family} {name} {_SEAL} {{ type mark; comment "{words}"; }}\n')
         if self._seen is not None and self._seen[0] == before:
             # Two changes were made, the load and the seal. When there was no other, this is known:
             # to list a hub's table once more would take a second.
             self._seen = (before + 2, {**self._seen[1], op.key: Filter(op.item.digest)})
+
+    async def read_learned(self) -> dict[Address, frozenset[str]]:
+        """Addresses that names were told for, and of which domains, by `learned_set`."""
+        found: dict[Address, frozenset[str]] = {}
+        for name, addresses in (await self._learned()).items():
+            base = name.rpartition("_")[0]
+            for address in addresses:
+                found[address] = found.get(address, frozenset()) | {base}
+        return found
+
+    async def empty_learned(self, half: str) -> None:
+        """Empty one set of each pair, "a" or "b"; what is in the other stays known."""
+        names = [name for name in await self._learned() if name.endswith(half)]
+        if names:
+            await _nft(None, "".join(f"flush set inet {NFT_TABLE} {n}\n" for n in names))
+
+    async def _learned(self) -> dict[str, tuple[Address, ...]]:
+        """The sets that the name server fills. What is not an address is no element of them."""
+        if not self._exists("inet"):
+            return {}
+        done = await _run(["nft", "-j", "list", "sets", "inet"], None)
+        try:
+            return parse_learned(done.stdout)
+        except ValueError as error:
+            raise KernelError(None, 0, str(error)) from error
 
     def read_counters(self, names: Sequence[str]) -> tuple[int | None, ...]:
         """Packets of each named counter of either table, None where there is none."""
@@ -116,12 +149,45 @@ def _packets(payload: bytes) -> int:
     return int.from_bytes(counted[_COUNTER_PACKETS])
 
 
-async def _nft(op: Op, script: str) -> None:
+async def _nft(op: Op | None, script: str) -> None:
+    await _run(["nft", "-f", "-"], op, script.encode())
+
+
+async def _run(argv: Sequence[str], op: Op | None, script: bytes | None = None) -> Completed:
     try:
-        done = await run(["nft", "-f", "-"], input=script.encode(), timeout_s=_LOAD_TIMEOUT_S)
+        done = await run(argv, input=script, timeout_s=_LOAD_TIMEOUT_S)
     except ProcessError as error:
         raise KernelError(op, 0, str(error)) from error
     _check(op, done)
+    return done
+
+
+def parse_learned(listing: bytes) -> dict[str, tuple[Address, ...]]:
+    """The addresses of each set of ours that the name server fills, out of `nft -j list sets`.
+
+    Raises ValueError for anything else: these words are given to nft again.
+    """
+    found: dict[str, tuple[Address, ...]] = {}
+    try:
+        for each in json.loads(listing)["nftables"]:
+            told = each.get("set", {})
+            if told and told["table"] == NFT_TABLE and told["name"].startswith(LEARNED):
+                if not _LEARNED_NAME.fullmatch(told["name"]):
+                    raise ValueError(told["name"])
+                found[told["name"]] = tuple(map(ip_address, told.get("elem", ())))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        msg = f"nft lists sets that make no sense: {error!r:.100}"
+        raise ValueError(msg) from error
+    return found
+
+
+def _still_learned(learned: dict[str, tuple[Address, ...]], text: str) -> str:
+    """Commands that put back into a new table what the one before had learned for it."""
+    return "".join(
+        f"add element inet {NFT_TABLE} {name} {{ {', '.join(map(str, addresses))} }}\n"
+        for name, addresses in learned.items()
+        if addresses and f"set {name} {{" in text
+    )
 
 
 def _check(op: Op | None, done: Completed) -> None:
@@ -132,12 +198,7 @@ def _check(op: Op | None, done: Completed) -> None:
 
 async def _listing(family: str) -> str:
     """The table, which is there: what cannot be listed is not taken for absent."""
-    try:
-        argv = ["nft", "-s", "list", "table", family, NFT_TABLE]
-        done = await run(argv, timeout_s=_LOAD_TIMEOUT_S)
-    except ProcessError as error:
-        raise KernelError(None, 0, str(error)) from error
-    _check(None, done)
+    done = await _run(["nft", "-s", "list", "table", family, NFT_TABLE], None)
     return done.stdout.decode(errors="replace")
 
 
@@ -152,14 +213,17 @@ def _observed(listing: str) -> Filter:
 
 
 def _digest(listing: str) -> str:
-    """Of everything but the seal and empty lines."""
+    """Of everything but the seal, what comes into sets by itself, and empty lines."""
     kept: list[str] = []
-    is_seal = False
+    is_seal = is_learned = False
     for line in listing.splitlines():
         if line.startswith(f"\tset {_SEAL} {{"):
             is_seal = True
-        if line and not is_seal:
+        elif line.startswith((f"\tset {LEARNED}", f"\tset {HELLOS}")):
+            is_learned = True
+        is_element = is_learned and line.startswith(("\t\telements", "\t\t\t"))
+        if line and not is_seal and not is_element:
             kept.append(line)
         if line == "\t}":
-            is_seal = False
+            is_seal = is_learned = False
     return sha256("\n".join(kept).encode()).hexdigest()[:16]

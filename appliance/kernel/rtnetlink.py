@@ -127,7 +127,7 @@ def encode(op: Op) -> tuple[bytes, ...]:
 def _rates(device: str, shaper: Shaper) -> tuple[bytes, ...]:
     """Other rates, in octets a second, and all else as it is."""
     index, major = socket.if_nametoindex(device), QDISC_HANDLE << 16
-    if not shaper.shares:
+    if not shaper.is_hierarchy:
         # tc qdisc change dev DEVICE root handle b1: cake bandwidth RATE
         head = TC_HEADER.pack(0, index, major, _ROOT, 0)
         rate = attribute(CAKE_BASE_RATE64, struct.pack("=Q", shaper.rate_bps // 8))

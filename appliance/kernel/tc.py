@@ -156,7 +156,8 @@ def _shaper(options: dict[str, Any]) -> Shaper:
     rate, overhead = options.get("bandwidth"), options.get("overhead")
     if not (is_ours and isinstance(rate, int) and isinstance(overhead, int)):
         return Shaper(0, 0, is_ingress=False)
-    return Shaper(8 * rate, overhead, options.get("ingress") is True)
+    is_ingress, keeps_gso = options.get("ingress") is True, options.get("split_gso") is False
+    return Shaper(8 * rate, overhead, is_ingress, keeps_gso=keeps_gso)
 
 
 def each_filter(

@@ -11,8 +11,11 @@ from types import MappingProxyType
 
 from appliance.config.addressing import (
     CLASS_MARK_MASK,
+    HELLOS,
+    LOG_GROUP,
     UPLINK_MARK_MASK,
     class_mark,
+    learned_sets,
     uplink_mark,
 )
 from appliance.config.intent import (
@@ -23,10 +26,23 @@ from appliance.config.intent import (
     Network,
     Protocol,
     Uplink,
+    learned_domains,
     permits,
     rules,
 )
 
+MOST_LEARNED = 16384  # addresses of a set: what strangers' answers may fill
+HELLO_PACKETS = 16  # of a flow, in which it may say whom it calls: some 16 KiB
+# Octets of such a packet: what was merged of several segments (GRO) is to be seen whole, as far as
+# a name may be away, and so is each datagram of QUIC.
+HELLO_OCTETS = {"tcp": 16504, "udp": 2048}
+HELLOS_PER_S = 1000  # of all flows; each costs the supervisor 0.02 to 0.2 ms
+HELLOS_OF_ONE_PER_S = 200  # of one address, so that nobody takes the others' part
+MOST_SENDERS = 16384
+SETTLED_PACKETS = 3 * HELLO_PACKETS  # of a flow, both ways, after which its class stays
+_HTTPS = (443, 443)
+_BARE = "{ 40, 52, 60, 72 }"  # IPv4 and IPv6, TCP without options or with timestamps
+_QUIC_VERSIONS = "{ 0x00000001, 0x6b3343cf }"  # RFC 9000, RFC 9369
 MAX_COMMENT = 127  # octets of a rule's comment that nft takes
 _KEEP = CLASS_MARK_MASK ^ 0xFFFFFFFF
 _LOOSE = UPLINK_MARK_MASK ^ 0xFFFFFFFF
@@ -48,7 +64,10 @@ def render_classes(intent: Intent) -> Iterator[str]:
     yield f"  ct mark and {UPLINK_MARK_MASK:#010x} vmap {{ {pins} }}"
     yield f"  ct mark and {CLASS_MARK_MASK:#010x} vmap {{ {known} }}"
     device_of = {lan.name: lan.device for lan in intent.lans}
+    learned = learned_domains(intent)
     for each, match in rules(intent):
+        if match.domains and match.domains not in learned:
+            continue  # it is for the flow's own words: see `render_hellos`
         comment = f"{each.name}, {match.rule}" if match.rule else each.name
         for condition in render_match(match, device_of):
             yield f'  {condition} goto class_{each.index} comment "{comment[:MAX_COMMENT]}"'
@@ -96,6 +115,7 @@ def render_borders(intent: Intent) -> Iterator[str]:
         devices = [f'"{u.device}"' for u in intent.uplinks if is_local and permits(policy, u)]
         if devices:
             yield f"  oifname {_set(devices)} return"
+        yield "  ct state established meta l4proto tcp reject with tcp reset"
         yield "  drop"
         yield "}"
     chains = ", ".join(
@@ -132,11 +152,83 @@ def render_remarks(intent: Intent) -> Iterator[str]:
     yield "}"
 
 
+def is_named(intent: Intent) -> bool:
+    """Is there a rule that goes by names?"""
+    return any(_named(intent))
+
+
+def render_hellos(intent: Intent) -> Iterator[str]:
+    """Lines of the chains that copy packets which may tell a server's name.
+
+    These are the first ones of a flow, from whoever began it: of TCP to the ports that rules with
+    domains are for, and of QUIC to any port, known by its long header and version (RFC 9000, 17.2).
+    The packets themselves go on. What has no counts is a flow from before there were any.
+    """
+    if not is_named(intent):
+        return
+    yield f"limit {HELLOS} {{"
+    yield f"  rate {HELLOS_PER_S}/second burst {HELLOS_PER_S} packets"
+    yield "}"
+    for version, of in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+        yield f"set {HELLOS}_{version} {{"
+        yield f"  type {of}"
+        yield f"  size {MOST_SENDERS}"
+        yield "  flags dynamic,timeout"
+        yield "  timeout 10s"
+        yield "}"
+    yield f"chain {HELLOS} {{"
+    yield "  type filter hook prerouting priority -160; policy accept;"  # `classify` is at -150
+    young = f"ct original packets 1-{HELLO_PACKETS}"
+    yield f"  iifname @inside ct direction original {young} goto hello"
+    yield "}"
+    yield "chain hello {"
+    if ports := _hello_ports(intent):
+        # No bare acknowledgements, by their lengths; SYNs with data only (RFC 7413).
+        to = f"tcp dport {_set(ports)}"
+        yield f"  {to} tcp flags & (syn | fin | rst) == 0x0 meta length != {_BARE} goto hello_tcp"
+        yield f"  {to} tcp flags & (syn | ack | rst) == syn meta length > 120 goto hello_tcp"
+    if any(not m.protocols or Protocol.UDP in m.protocols for m in _named(intent)):
+        long = f"@th,64,8 & 0xc0 == 0xc0 @th,72,32 {_QUIC_VERSIONS}"
+        yield f"  meta l4proto udp {long} goto hello_udp"
+    yield "}"
+    for protocol, octets in HELLO_OCTETS.items():
+        yield f"chain hello_{protocol} {{"
+        rate = f"limit rate over {HELLOS_OF_ONE_PER_S}/second burst {HELLOS_OF_ONE_PER_S} packets"
+        for version, word in ((4, "ip"), (6, "ip6")):
+            yield f"  update @{HELLOS}_{version} {{ {word} saddr {rate} }} return"
+        yield f'  limit name "{HELLOS}" log group {LOG_GROUP} snaplen {octets} queue-threshold 1'
+        yield "}"
+
+
+def _named(intent: Intent) -> Iterator[Match]:
+    return (match for _, match in rules(intent) if match.domains)
+
+
+def _hello_ports(intent: Intent) -> list[str]:
+    """Ranges of TCP ports, none within another."""
+    ranges: set[tuple[int, int]] = set()
+    for match in _named(intent):
+        if not match.protocols or Protocol.TCP in match.protocols:
+            ranges.update(match.ports or (_HTTPS,))
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(last, merged[-1][1])
+        else:
+            merged.append((first, last))
+    return list(map(_range, merged))
+
+
 def without_fast_path(intent: Intent) -> str:
-    """The condition that keeps flows out of the flowtable whose packets a hook must see."""
+    """The condition that keeps flows out of the flowtable whose packets a hook must see.
+
+    Of one that may still say whom it calls, these are its first ones. What has no counts is old.
+    """
+    young = f" ct packets != 1-{SETTLED_PACKETS}" if is_named(intent) else ""
     seen = [c for c in intent.classes if c.set_dscp is not None or c in intent.duplicated]
     marks = [f"{class_mark(c.index):#010x}" for c in seen]
-    return f" meta mark and {CLASS_MARK_MASK:#010x} != {_set(marks)}" if marks else ""
+    other = f" meta mark and {CLASS_MARK_MASK:#010x} != {_set(marks)}" if marks else ""
+    return young + other
 
 
 def render_match(match: Match, device_of: Mapping[str, str] = _NO_LANS) -> Iterator[str]:
@@ -148,7 +240,7 @@ def render_match(match: Match, device_of: Mapping[str, str] = _NO_LANS) -> Itera
     are of different families can never hold and gives none.
     """
     common = " ".join([*_origin(match, device_of), *_protocol(match)])
-    if not (match.dscp or match.sources or match.destinations):
+    if not (match.dscp or match.sources or match.destinations or match.domains):
         yield common
         return
     for version, word, proto in ((4, "ip", "ipv4"), (6, "ip6", "ipv6")):
@@ -163,7 +255,28 @@ def render_match(match: Match, device_of: Mapping[str, str] = _NO_LANS) -> Itera
             parts.append(f"ct original {word} saddr {_set(sources)}")
         if destinations:
             parts.append(f"ct original {word} daddr {_set(destinations)}")
-        yield " ".join([*parts, common]).rstrip()
+        if not match.domains:
+            yield " ".join([*parts, common]).rstrip()
+            continue
+        for learned in learned_sets(match.domains, version):
+            named = f"ct original {word} daddr @{learned}"
+            yield " ".join([*parts, named, common]).rstrip()
+
+
+def render_learned(intent: Intent) -> Iterator[str]:
+    """Lines of the sets that the name server fills with the addresses of domains.
+
+    One of each pair is emptied each hour, by turns, so that an address stays for an hour at least
+    after it was last told, and for two at most. An element with a timeout of its own would not do:
+    adding it once more does not renew that (Linux 6.12).
+    """
+    for domains in learned_domains(intent):
+        for version, of in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+            for name in learned_sets(domains, version):
+                yield f"set {name} {{"
+                yield f"  type {of}"
+                yield f"  size {MOST_LEARNED}"
+                yield "}"
 
 
 def _origin(match: Match, device_of: Mapping[str, str]) -> Iterator[str]:
@@ -180,8 +293,7 @@ def _protocol(match: Match) -> Iterator[str]:
     if protocols:
         yield f"meta l4proto {_set(_L4.get(p, p.value) for p in protocols)}"
     if match.ports:
-        ranges = (str(a) if a == b else f"{a}-{b}" for a, b in match.ports)
-        yield f"ct original proto-dst {_set(ranges)}"
+        yield f"ct original proto-dst {_set(map(_range, match.ports))}"
 
 
 _L4 = {Protocol.ICMPV6: "ipv6-icmp"}
@@ -189,6 +301,11 @@ _L4 = {Protocol.ICMPV6: "ipv6-icmp"}
 
 def _of(networks: Iterable[Network], version: int) -> list[str]:
     return [str(n) for n in networks if n.version == version]
+
+
+def _range(ports: tuple[int, int]) -> str:
+    first, last = ports
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _set(values: Iterable[str]) -> str:

@@ -20,6 +20,8 @@ from appliance.plan.classify import (
     pin,
     render_borders,
     render_classes,
+    render_hellos,
+    render_learned,
     render_pins,
     render_remarks,
     without_fast_path,
@@ -57,10 +59,12 @@ def _body(intent: Intent, absent: Collection[str]) -> Iterator[str]:
     yield from _set("inside", "ifname", map(_quoted, [*lans, *tunnels]))
     yield from _set("uplinks", "ifname", (_quoted(u.device) for u in intent.uplinks))
     yield from _set("own", "ipv6_addr", _own_addresses(intent))
+    yield from render_learned(intent)
     yield from _flowtable([*(d for d in lans if d not in absent), *tunnels])
     yield from _untrusted(intent, absent)
     yield from render_received(intent)
     yield from _untracked(intent)
+    yield from render_hellos(intent)
     yield from render_classes(intent)
     yield from render_pins(intent)
     yield from render_remarks(intent)
@@ -136,6 +140,12 @@ def _input(intent: Intent) -> Iterator[str]:
     # The overlay is reached over the overlay only, whoever claims to be in it.
     yield f"  iifname @planes ip6 saddr {intent.overlay} ip6 daddr @own accept"
     yield "  ip6 daddr @own drop"
+    for lan in intent.lans:
+        if lan.dns:  # who asks teaches the box: only those who may
+            for each in lan.addresses:
+                word = "ip" if each.version == 4 else "ip6"
+                asked = f"{word} daddr {each.ip} meta l4proto {{ tcp, udp }} th dport 53"
+                yield f"  iifname != {_quoted(lan.device)} {asked} drop"
     yield "  iifname @lans accept"
     for uplink in intent.uplinks:
         if uplink.method is Method.DHCP:
@@ -158,8 +168,11 @@ def _forward(intent: Intent, has_planes: bool) -> Iterator[str]:
     # Before the fast path: a SYN is never offloaded.
     yield "  oifname @planes tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
     if has_planes:
-        inside = "iifname @inside oifname @inside"
-        spared = f"{inside} meta l4proto {{ tcp, udp }}{without_fast_path(intent)}"
+        # By packets from a LAN only: the kernel looks up the way back for the device by which the
+        # packet came, and one from a tunnel would pin the way out to that tunnel, against the
+        # routes of its class: docs/adr/0020.
+        begun = "iifname @lans oifname @inside"
+        spared = f"{begun} meta l4proto {{ tcp, udp }}{without_fast_path(intent)}"
         yield f"  ct state established {spared} flow add @fast"
     yield "  ct state vmap { established : accept, related : accept, invalid : drop }"
     yield "  iifname @lans accept"

@@ -174,27 +174,52 @@ class Share(NamedTuple):
     ceiling_bps: int
 
 
+class SiteQueue(NamedTuple):
+    """What a site, or one line of it, gets of a line, in bit/s.
+
+    In it wait packets to its networks, or, with `is_received`, from there; of one plane only if its
+    `device` is given. A queue in which others are has no networks: they are `within` it, by its
+    position in the shaper, which counts from 1.
+    """
+
+    guarantee_bps: int
+    ceiling_bps: int
+    networks: tuple[str, ...] = ()
+    device: str = ""
+    is_received: bool = False
+    within: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Shaper:
     """`tc qdisc replace dev DEVICE root cake ...` (tc-cake(8)). Key (device,).
 
     With `is_ingress` it counts what it drops as received, because the line has carried it. With
-    shares of classes, in the order of their indexes, it is a hierarchy, and the `overlay` tells by
-    its addresses what boxes say themselves: see `hierarchy`.
+    shares of classes, in the order of their indexes, or queues of sites it is a hierarchy, and the
+    `overlay` tells by its addresses what boxes say themselves: see `hierarchy`. With `keeps_gso`
+    what TCP handed over in one piece (GSO, GRO) waits and leaves as one.
     """
 
     rate_bps: int
     overhead: int  # octets that tunnel and line add to each packet
     is_ingress: bool
     shares: tuple[Share, ...] = ()
-    overlay: str = ""  # a network, where there are shares
+    overlay: str = ""  # a network, in a hierarchy
+    keeps_gso: bool = False
+    sites: tuple[SiteQueue, ...] = ()
+
+    @property
+    def is_hierarchy(self) -> bool:
+        return bool(self.shares or self.sites)
 
     def is_like(self, other: "Shaper") -> bool:
         """Are the two the same but for their rates?"""
         return self._but_rates() == other._but_rates()
 
     def _but_rates(self) -> tuple[object, ...]:
-        return self.overhead, self.is_ingress, self.overlay, [s.class_index for s in self.shares]
+        indexes = [share.class_index for share in self.shares]
+        sites = [queue._replace(guarantee_bps=0, ceiling_bps=0) for queue in self.sites]
+        return self.overhead, self.is_ingress, self.overlay, self.keeps_gso, indexes, sites
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,24 +9,40 @@ CAKE's tins go by DSCP (tc-cake(8), diffserv4). Probes are CS6, which no bulk tr
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from appliance.config.addressing import (
     FILTER_PRIORITY_FIRST,
     plane_device,
     shaper_device,
 )
-from appliance.config.intent import Intent, Shaping, Uplink, planes
-from appliance.contract.ids import Slot
+from appliance.config.intent import Intent, Shaping, SiteShare, Uplink, planes
+from appliance.contract.ids import Plane, Slot
 from appliance.core.autorate import Bounds
 from appliance.core.events import UplinkFacts
 from appliance.plan.filter import tunnel_ports
-from appliance.plan.hierarchy import LEAST_BPS
+from appliance.plan.hierarchy import CONTROL_SHARE, whole_octets
 from appliance.plan.overlay import Attachment
-from appliance.plan.plan import Clsact, Device, Item, Key, Kind, Observed, Redirect, Shaper, Share
+from appliance.plan.plan import (
+    Clsact,
+    Device,
+    Item,
+    Key,
+    Kind,
+    Observed,
+    Redirect,
+    Shaper,
+    Share,
+    SiteQueue,
+)
 
 DIRECTIONS = {"up": "egress", "down": "ingress"}
 # WireGuard's header and tag, and UDP's and IP's headers, by the family of the underlay.
 TUNNEL_OVERHEAD = {4: 32 + 8 + 20, 6: 32 + 8 + 40}
+# On a line so fast 64 KiB in one piece make others wait for 1 ms; cut up for CAKE, they would cost
+# the stack more CPU, from there through WireGuard to the far end. In a hierarchy there are slower
+# queues, and HTB takes a piece for one packet, whose overhead it counts once.
+WHOLE_BPS = 500_000_000
 _MTU = 1500
 _PROTOCOLS = ("ip", "ipv6")
 Rates = Mapping[tuple[Slot, str], int]  # learned, in bit/s, by uplink and direction
@@ -68,9 +84,21 @@ def shapers(
             rate_bps = rate_of(shaping, direction, rates.get((uplink.slot, direction)))
             key = Key(Kind.SHAPER, (shaper_device(uplink.slot, direction),))
             shares = _shares(intent, shaping, rate_bps)
-            is_ingress = direction == "down" and not shares  # HTB knows no difference
-            overlay = str(intent.overlay) if shares else ""
-            yield key, Shaper(rate_bps, overhead, is_ingress, shares, overlay)
+            given_bps = sum(share.guarantee_bps for share in shares)
+            sites = _sites(intent, uplink.slot, shaping, direction, rate_bps, given_bps)
+            is_hierarchy = bool(shares or sites)
+            yield (
+                key,
+                Shaper(
+                    rate_bps,
+                    overhead,
+                    is_ingress=direction == "down" and not is_hierarchy,  # HTB has no such thing
+                    shares=shares,
+                    overlay=str(intent.overlay) if is_hierarchy else "",
+                    keeps_gso=not is_hierarchy and shaping.bounds(direction)[0] >= WHOLE_BPS,
+                    sites=sites,
+                ),
+            )
 
 
 def _shares(intent: Intent, shaping: Shaping, rate_bps: int) -> tuple[Share, ...]:
@@ -79,12 +107,81 @@ def _shares(intent: Intent, shaping: Shaping, rate_bps: int) -> tuple[Share, ...
     found = (
         Share(
             indexes[share.class_name],
-            max(LEAST_BPS, round(rate_bps * share.guarantee) // 8 * 8),
-            max(LEAST_BPS, round(rate_bps * share.ceiling) // 8 * 8),
+            whole_octets(rate_bps * share.guarantee),
+            whole_octets(rate_bps * share.ceiling),
         )
         for share in shaping.shares
     )
     return tuple(sorted(found))
+
+
+def _sites(
+    intent: Intent, slot: Slot, shaping: Shaping, direction: str, rate_bps: int, given_bps: int
+) -> tuple[SiteQueue, ...]:
+    """Queues of the sites with a share of a line, and of lines of sites of which the rate is told.
+
+    Sites without a guarantee get half of what nobody is guaranteed, in proportion to what they
+    could take. Classes have `given_bps`.
+    """
+    sites = list(_shared_with(intent, slot, shaping, direction, rate_bps))
+    guaranteed = sum(site.share.guarantee or 0.0 for site in sites)
+    rest_bps = max(0.0, rate_bps * (1 - CONTROL_SHARE - guaranteed) - given_bps) / 2
+    takes_bps = sum(site.takes_bps for site in sites if site.share.guarantee is None)
+    found: list[SiteQueue] = []
+    for site in sites:
+        guarantee = site.share.guarantee
+        if guarantee is None:
+            own_bps = min(site.takes_bps, rest_bps * site.takes_bps / takes_bps)
+        else:
+            own_bps = rate_bps * guarantee
+        whole = _queue(own_bps, rate_bps * site.share.ceiling)
+        whole = whole._replace(is_received=direction == "down")
+        if not site.lines:
+            found.append(whole._replace(networks=site.networks))
+            continue
+        if site.is_held:
+            found.append(whole)
+        within = len(found) if site.is_held else 0
+        all_bps = sum(bps for _, bps in site.lines)
+        for device, bps in site.lines:
+            queue = _queue(min(bps, own_bps * bps / all_bps), bps)
+            found.append(queue._replace(networks=site.networks, device=device, within=within))
+    return tuple(found)
+
+
+def _queue(guarantee_bps: float, ceiling_bps: float) -> SiteQueue:
+    """In octets a second, as the kernel has them."""
+    least, most = whole_octets(guarantee_bps), whole_octets(ceiling_bps)
+    return SiteQueue(least, max(least, most))
+
+
+class _Site(NamedTuple):
+    """A site that has queues. It `is_held` to its share as a whole, whatever lines it has."""
+
+    networks: tuple[str, ...]
+    share: SiteShare
+    is_held: bool
+    lines: tuple[tuple[str, int], ...]  # the plane's device, and bit/s
+    takes_bps: float
+
+
+def _shared_with(
+    intent: Intent, slot: Slot, shaping: Shaping, direction: str, rate_bps: int
+) -> Iterator[_Site]:
+    shares = {share.site: share for share in shaping.sites}
+    for peer in intent.peers:
+        share = shares.get(peer.name)
+        is_slow = direction == "up" and any(line.down_bps is not None for line in peer.uplinks)
+        lines = tuple(
+            (plane_device(Plane(slot, line.slot)), min(line.down_bps or rate_bps, rate_bps))
+            for line in peer.uplinks
+            if is_slow and (line.down_bps is not None or share is not None)
+        )
+        if peer.prefixes and (share is not None or lines):
+            networks = tuple(map(str, sorted(peer.prefixes, key=lambda each: each.version)))
+            used = share or SiteShare(peer.name)
+            takes_bps = min(rate_bps * used.ceiling, sum(bps for _, bps in lines) or rate_bps)
+            yield _Site(networks, used, share is not None, lines, takes_bps)
 
 
 def rate_of(shaping: Shaping, direction: str, learned_bps: int | None) -> int:

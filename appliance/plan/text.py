@@ -54,7 +54,9 @@ def render_op(op: Op, *, full: bool = False) -> str:
         case Change(key, before, Rule() as item):
             # Rules cannot be replaced: the new one comes before the old one goes.
             return f"{_rule('add', key, item)}\n{_delete(key, before)}"
-        case Change(key, Shaper() as before, Shaper() as item) if before.shares or item.shares:
+        case Change(key, Shaper() as before, Shaper() as item) if (
+            before.is_hierarchy or item.is_hierarchy
+        ):
             device = str(key.ident[0])
             if before.is_like(item):
                 return "\n".join(render_rates(device, item))
@@ -191,12 +193,13 @@ def _route(verb: str, key: Key, route: Route) -> str:
 
 
 def _shaper(key: Key, shaper: Shaper) -> str:
-    if shaper.shares:
+    if shaper.is_hierarchy:
         return "\n".join(render_hierarchy(str(key.ident[0]), shaper))
     way = "ingress" if shaper.is_ingress else "egress"
+    gso = "no-split-gso" if shaper.keeps_gso else "split-gso"
     return (
         f"tc qdisc replace dev {key.ident[0]} root handle {QDISC_HANDLE:x}: cake "
-        f"bandwidth {shaper.rate_bps}bit diffserv4 nat {way} overhead {shaper.overhead} mpu 0"
+        f"bandwidth {shaper.rate_bps}bit diffserv4 nat {way} overhead {shaper.overhead} mpu 0 {gso}"
     )
 
 

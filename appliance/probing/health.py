@@ -21,8 +21,9 @@ METERED_INTERVAL_S = 60.0
 METERED_DOUBT_INTERVAL_S = 5.0
 SPREAD = 0.1  # of the interval, both ways, so that uplinks and boxes do not ask in step
 
-# Targets, device and mark -> one outcome per target, within a bounded time.
-Ask = Callable[[Sequence[Target], str, int], Awaitable[Sequence[Outcome]]]
+# Targets, device, mark, how many answers are enough (None: all) -> one outcome per target, within a
+# bounded time.
+Ask = Callable[[Sequence[Target], str, int, int | None], Awaitable[Sequence[Outcome]]]
 
 
 class UplinkHealth:
@@ -42,6 +43,9 @@ class UplinkHealth:
         self._facts = UplinkFacts(uplink.slot)
         self._health = Health()
         self._changed = asyncio.Event()
+        self._is_urgent = False  # the next round
+        self._is_hurried = False  # the round under way
+        self._asking: asyncio.Future[Sequence[Outcome]] | None = None
 
     def use(self, uplink: Uplink) -> bool:
         """Go on for an uplink that is asked as before, with its verdict. False: it is not."""
@@ -64,8 +68,14 @@ class UplinkHealth:
         self._changed.set()
 
     def ask_now(self) -> None:
-        """There is reason to doubt the uplink: do not wait for the next round."""
+        """There is reason to doubt the uplink: wait neither for the next round nor for this one.
+
+        One that waits for a target in vain would hold the answers of the others back.
+        """
+        self._is_urgent = True
         self._changed.set()
+        if self._asking is not None and not self._is_hurried:
+            self._asking.cancel()
 
     async def run(self) -> None:
         """Ask for ever; returns at once when there is nobody to ask."""
@@ -82,9 +92,17 @@ class UplinkHealth:
     async def _round(self) -> None:
         uplink, loop = self._uplink, asyncio.get_running_loop()
         start = loop.time()
-        outcomes = await self._ask(uplink.targets, uplink.device, uplink_mark(uplink.slot))
-        if not self._facts.is_attached:
+        self._is_hurried, self._is_urgent = self._is_urgent, False
+        enough = uplink.quorum if self._is_hurried else None
+        mark = uplink_mark(uplink.slot)
+        self._asking = asyncio.ensure_future(self._ask(uplink.targets, uplink.device, mark, enough))
+        try:
+            await asyncio.wait([self._asking])
+        finally:
+            self._asking.cancel()
+        if self._asking.cancelled() or not self._facts.is_attached:
             return
+        outcomes = self._asking.result()
         counted = count(outcomes, uplink.quorum)
         self._health = judge(self._health, counted.is_good)
         if self._health.is_healthy is not None:
@@ -95,7 +113,10 @@ class UplinkHealth:
                     asked=counted.asked,
                     is_healthy=self._health.is_healthy,
                     evidence=evidence(counted, self._health),
-                    delays_us=tuple(o.delay_us for o in outcomes if o.delay_us is not None),
+                    # The quickest of them alone would speak too well of the line.
+                    delays_us=tuple(o.delay_us for o in outcomes if o.delay_us is not None)
+                    if enough is None
+                    else (),
                     took_s=loop.time() - start,
                 )
             )

@@ -32,7 +32,7 @@ from appliance.probing.sockets import BATCH, Outgoing, ProbeSocket
 from appliance.stamp.errors import StampError
 from appliance.stamp.packet import Octets
 from appliance.stamp.sample import Sample
-from appliance.stamp.sender import SessionSender
+from appliance.stamp.sender import Answer, SessionSender
 from appliance.stamp.tlv import Type, decode_path_report, encode_path_report, find
 
 MS = 1_000_000
@@ -156,7 +156,7 @@ class PathProber:
         self._tie = 0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = 0
-        self._is_behind = False  # deadlines wait for packets to be read: we did run
+        self._behind_ns = 0  # since when deadlines wait for packets to be read; 0: they do not
         self._stalled_ns = 0  # by how much we did not, of deadlines that are still to be judged
         self._samples: list[tuple[PathId, Sample]] = []
         self._uplink_answered_ns: dict[Slot, int] = {}  # send time of the latest answered probe
@@ -276,15 +276,15 @@ class PathProber:
     def _wake(self) -> None:
         self._timer = None  # it is spent: if nothing turns out to be due, it must be armed again
         now = self._now()
-        late_ns = 0 if self._is_behind else now - self._armed_ns
-        self._is_behind = False
+        late_ns = now - (self._behind_ns or self._armed_ns)  # while behind, we did run
+        self._behind_ns = 0
         if late_ns >= STALL_NS:
-            self._stalled_ns = late_ns
+            self._stalled_ns += late_ns
             self._emit(LoopStalled(late_ns / 1e9))
         self._send_due(now)
         self._check_deadlines(now + EARLY_NS)
         self._open_more(now)
-        if not self._is_behind:
+        if not self._behind_ns:
             self._stalled_ns = 0
         if self._samples:
             samples, self._samples = tuple(self._samples), []
@@ -456,15 +456,18 @@ class PathProber:
         if entry.trace is not None and answer.forward_ns is not None:
             sent = (answer.sent_ns - self._epoch_ns) / 1e9
             entry.trace.append(Traced(sent, answer.delay_ns // 1000, answer.forward_ns // 1000))
-        if entry.is_failing:
-            self._returned(entry)
+        if entry.is_failing or answer.was_overdue:
+            self._returned(entry, answer)
 
-    def _returned(self, entry: _Path) -> None:
+    def _returned(self, entry: _Path, answer: Answer) -> None:
         session = entry.session
         if not session.unanswered and session.answers_in_row >= RETURNED:
             entry.is_failing = False
             entry.sample_due_ns = 0  # what it is like now is told with the next probe
-        self._emit(AnswerReturned(entry.path, session.answers_in_row))
+        age_s = (self._now() - answer.sent_ns) / 1e9
+        self._emit(
+            AnswerReturned(entry.path, session.answers_in_row, age_s, is_late=answer.was_overdue)
+        )
 
     def _receive_side(self, entry: _Path, octets: bytes, received: int) -> None:
         tlvs, told = entry.side.receive(octets, received)
@@ -509,7 +512,7 @@ class PathProber:
                 has_drained = self._drain()
                 if not has_drained and now - at < PATIENCE_NS:
                     heapq.heappush(deadlines, (at, -1, entry))  # judged when all has been read
-                    self._is_behind = True
+                    self._behind_ns = self._now()
                     return
                 has_drained = True
             if not (entry.session.is_awaiting or entry.side.padded_sizes):

@@ -141,9 +141,17 @@ def open_probe(target: Target, device: str, mark: int) -> Probe:
 
 
 async def ask(
-    targets: Sequence[Target], device: str, mark: int, timeout_s: float = TIMEOUT_S
+    targets: Sequence[Target],
+    device: str,
+    mark: int,
+    enough: int | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
 ) -> tuple[Outcome, ...]:
-    """One question to each target; outcomes in the order of `targets` after at most `timeout_s`."""
+    """One question to each target; outcomes in the order of `targets` after at most `timeout_s`.
+
+    When so many have answered as are `enough`, if a number is given, the others are not waited for.
+    """
     loop = asyncio.get_running_loop()
     outcomes: dict[int, Outcome] = {}
     probes: dict[int, Probe] = {}
@@ -155,8 +163,9 @@ async def ask(
         probe = probes.pop(index, None)
         if probe is not None:
             _forget(loop, probe)
-        if len(outcomes) == len(targets) and not settled.done():
-            settled.set_result(None)
+        answered = sum(o.is_answered for o in outcomes.values())
+        if len(outcomes) == len(targets) or answered == enough:
+            close()
 
     def ready(index: int) -> None:
         outcome = probes[index].ready()
@@ -186,7 +195,8 @@ async def ask(
         timer.cancel()
         for probe in probes.values():
             _forget(loop, probe)
-    silent = f"no answer within {timeout_s:g} s"
+    answered = sum(o.is_answered for o in outcomes.values())
+    silent = "not waited for" if answered == enough else f"no answer within {timeout_s:g} s"
     return tuple(
         outcomes.get(i) or Outcome(t, is_answered=False, detail=silent)
         for i, t in enumerate(targets)

@@ -96,6 +96,13 @@ class LeaseFacts:
         return min((end for end in ends if end is not None), default=None)
 
     @property
+    def name_servers(self) -> tuple[Address, ...]:
+        """All that leases tell, of both families, but those that only the link itself knows."""
+        v4 = self.lease4.dns if self.lease4 else ()
+        v6 = self.lease6.dns if self.lease6 else ()
+        return (*v4, *(address for address in v6 if not address.is_link_local))
+
+    @property
     def gateways(self) -> tuple[Address, ...]:
         """The first default router of each family."""
         v4 = self.lease4.routers[:1] if self.lease4 else ()

@@ -78,7 +78,8 @@ def merge(
             reachable = any(i.version == gateway.version for i in usable)
         if reachable and gateway not in own:
             kept.append(gateway)
-    return UplinkFacts(uplink.slot, True, link.has_carrier, usable, tuple(kept))
+    servers = leases.name_servers if uplink.method is Method.DHCP else ()
+    return UplinkFacts(uplink.slot, True, link.has_carrier, usable, tuple(kept), servers)
 
 
 class Uplinks:

@@ -56,9 +56,12 @@ from appliance.stamp.reflector import Counters, Source
 from appliance.supervisor import copies
 from appliance.supervisor.drops import Drops
 from appliance.supervisor.engine import Engine
+from appliance.supervisor.flow_table import FlowTable
+from appliance.supervisor.names import NameServer
 from appliance.supervisor.overlaps import Overlaps
 from appliance.supervisor.rates import LineRates
 from appliance.supervisor.reconciler import NotInForceError, Reconciler
+from appliance.supervisor.server_names import ServerNames
 from appliance.supervisor.tunnels import Tunnels
 from appliance.supervisor.warnings import Warnings
 
@@ -117,6 +120,7 @@ class Box:
             prober=self.prober,
             steer=kernel.steer,
             end_flows=self._end_flows,
+            ask_targets=self._ask_now,
             exits=self._exits,
             is_in_force=lambda: self.reconciler.is_in_force,
             on_drift=self.wake,
@@ -135,6 +139,9 @@ class Box:
         self.uplinks = Uplinks(
             settings.intent.uplinks, directory, self._happened, self.jitter, self._dhcp
         )
+        self._flow_table = FlowTable(kernel, self.warnings)
+        self.names = NameServer(kernel, directory, self.jitter, self._unnamed)
+        self.server_names = ServerNames(kernel, self._unread)
         self.health: dict[Slot, UplinkHealth] = {}
         self.absent: frozenset[str] = frozenset()  # LAN devices that are not there
         self._present: frozenset[str] = frozenset()  # devices of any kind
@@ -231,15 +238,13 @@ class Box:
             if (health := self.health.get(event.facts.slot)) is not None:
                 health.facts_changed(event.facts)
         if state.uplinks is not self._seen:
-            self._ask_of_the_silent(state.uplinks)
+            self._seen = state.uplinks
+            if self.in_force.is_set():
+                self.names.want(self.settings.intent, state.uplinks)
 
-    def _ask_of_the_silent(self, uplinks: Mapping[Slot, UplinkState]) -> None:
-        """Targets outside tell at once whether an uplink is silent inside its tunnels only."""
-        before, self._seen = self._seen, uplinks
-        for slot, uplink in uplinks.items():
-            is_new = (was := before.get(slot)) is None or was.condemned_at is None
-            if uplink.condemned_at is not None and is_new and slot in self.health:
-                self.health[slot].ask_now()
+    def _ask_now(self, slot: Slot) -> None:
+        if (health := self.health.get(slot)) is not None:
+            health.ask_now()
 
     def _exits(self, state: State) -> Exits:
         """The ways to the internet that are there, and of which the kernel was told."""
@@ -311,6 +316,9 @@ class Box:
             self._unwanted = ()
             raise
         self._end_now()
+        self.names.want(settings.intent, self.engine.state.uplinks)
+        self.server_names.want(settings.intent)
+        self.names.tables_are(self.reconciler.ops["filter"])
         self.uplinks.release_others()
         self._use_probe_key()
         self.tunnels.follow(settings.intent)
@@ -327,6 +335,16 @@ class Box:
         if trouble is not None:
             trouble = f"DHCP on {device}: {trouble}"
         self.warnings.warn("dhcp-client", device, "warning", trouble)
+
+    def _unnamed(self, trouble: str | None) -> None:
+        if trouble is not None:
+            trouble = f"hosts of LANs are told no names: {trouble}"
+        self.warnings.warn("names-unanswered", "dns", "warning", trouble)
+
+    def _unread(self, trouble: str | None) -> None:
+        if trouble is not None:
+            trouble = f"flows are not known by the names that they call: {trouble}"
+        self.warnings.warn("server-names", "flows", "warning", trouble)
 
     def _use_probe_key(self) -> None:
         if self._probe_key != self.settings.probe_key:
@@ -360,6 +378,9 @@ class Box:
                 group.create_task(self.uplinks.run(), name="uplinks")
                 group.create_task(self._keep_in_force(), name="reconciler")
                 group.create_task(self.rates.run(), name="rates")
+                group.create_task(self._serve_names(), name="names")
+                group.create_task(self._read_names(), name="server names")
+                group.create_task(self._flow_table.run(), name="flow table")
                 self._group = group
                 self._ask_targets()
                 await asyncio.Future()
@@ -370,6 +391,18 @@ class Box:
             self.tunnels.close()
             self._monitor.close()
             self._facts.close()
+
+    async def _serve_names(self) -> None:
+        """Once its sets are there."""
+        await self.in_force.wait()
+        self.names.want(self.settings.intent, self.engine.state.uplinks)
+        await self.names.run()
+
+    async def _read_names(self) -> None:
+        """Once the rules that copy packets are there."""
+        await self.in_force.wait()
+        self.server_names.want(self.settings.intent)
+        await self.server_names.run()
 
     async def _watch(self) -> None:
         """Follow what the kernel says of devices, addresses and our own objects."""
@@ -479,6 +512,7 @@ class Box:
             settings = self.settings
             try:
                 await self.reconciler.reconcile()
+                self.names.tables_are(self.reconciler.ops["filter"])
                 self._end_now()
                 if self._dirty.is_set():
                     continue  # a new address wants its routes before anybody probes through them

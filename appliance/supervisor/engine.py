@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from appliance import clock
-from appliance.contract.ids import INTERNET, PathId
+from appliance.contract.ids import INTERNET, PathId, Slot
 from appliance.core.actions import (
     Action,
+    AskTargets,
     ClearWarning,
     DetourPlanes,
     EndFlows,
@@ -67,6 +68,7 @@ class Engine:
         prober: Prober,
         steer: Steer,
         end_flows: Callable[[EndFlows], None],
+        ask_targets: Callable[[Slot], None],
         exits: Callable[[State], Exits],
         is_in_force: Callable[[], bool],
         on_drift: Callable[[], None],
@@ -89,6 +91,7 @@ class Engine:
         self._prober = prober
         self._steer = steer
         self._end_flows = end_flows
+        self._ask_targets = ask_targets
         self._exits = exits
         self._is_in_force = is_in_force
         self._on_drift = on_drift
@@ -183,6 +186,8 @@ class Engine:
             case EndFlows():
                 log.info("flows end", extra={"reason": action.reason})
                 self._end_flows(action)
+            case AskTargets(uplink):
+                self._ask_targets(uplink)
             case VerifyPath(path, alternative):
                 self._prober.verify(path, alternative)
             case SetProbeInterval(path, interval_s):

@@ -68,12 +68,30 @@ def rated(
     return sorted(found, key=itemgetter(0), reverse=True)
 
 
-def status_of(intent: Intent, sites: Sites, row: RatedFlow, carriers: Carriers) -> FlowStatus:
-    """All that is told of one flow."""
+def status_of(
+    intent: Intent,
+    sites: Sites,
+    row: RatedFlow,
+    carriers: Carriers,
+    learned: frozenset[str] = frozenset(),
+    server_name: str | None = None,
+) -> FlowStatus:
+    """All that is told of one flow. `learned` is what names its destination was told for.
+
+    `server_name` is whom it said that it calls.
+    """
     flow, name = row.flow, row.traffic_class.name
     protocol = _PROTOCOLS.get(flow.protocol)
     lan = lan_of(intent, flow.source)
-    asked = Flow(flow.source, flow.destination, protocol, flow.port, lan=lan)
+    asked = Flow(
+        flow.source,
+        flow.destination,
+        protocol,
+        flow.port,
+        lan=lan,
+        name=server_name,
+        learned=learned,
+    )
     site = sites.of(flow.destination) or sites.of(flow.source)
     pinned = next((u for u in intent.uplinks if _is_pinned(flow, u.slot)), None)
     over: tuple[CarrierStatus, ...] = carriers(name, site) if site is not None else ()

@@ -49,6 +49,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 LAST_GOOD = "last-good.yaml"
+END_S = 1.0  # how long the end waits for a disk
 FAILED = 1
 # What is told in a sentence. Anything else is a fault of our own and leaves a traceback.
 EXPLAINED = (AlreadyRunningError, KeyFileError, ConfigError, KernelError, ProcessError, OSError)
@@ -123,9 +124,11 @@ async def _missing_for(
 
 
 def _shaping(intent: Intent) -> int:
-    """How much of it there is: 0 none, 1 rates of lines, 2 shares of classes too."""
-    shaped = (uplink.shaping for uplink in intent.uplinks if uplink.shaping is not None)
-    return max((1 + bool(shaping.shares) for shaping in shaped), default=0)
+    """How much of it there is: 0 none, 1 rates of lines, 2 shares of classes or sites too."""
+    shaped = [uplink.shaping for uplink in intent.uplinks if uplink.shaping is not None]
+    has_lines = any(line.down_bps for peer in intent.peers for line in peer.uplinks)
+    has_shares = has_lines or any(shaping.shares or shaping.sites for shaping in shaped)
+    return 1 + has_shares if shaped else 0
 
 
 class Loaded(NamedTuple):
@@ -205,6 +208,7 @@ class Life:
         await self._box.adopt()
         async with AsyncExitStack() as stack:
             stack.callback(self._notifier.close)
+            stack.callback(self._state_disk.finish, END_S)
             await stack.enter_async_context(serve(self._source, self._socket))
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -254,15 +258,27 @@ class Life:
 
     async def _keep_last_good(self) -> None:
         path = Path(self._source.config.file)
-        last_good = self._state / LAST_GOOD
+        last_good, text = self._state / LAST_GOOD, self._text
         if path == last_good:
             return
+        loop = asyncio.get_running_loop()
+
+        def is_wanted() -> bool:
+            return self._text == text
+
+        def keep() -> None:
+            write_whole(last_good, text.encode(), is_wanted)
+            # also when nobody waits for it any more: what hung is over
+            loop.call_soon_threadsafe(tell, None)
+
+        def tell(trouble: str | None) -> None:
+            if is_wanted():  # else it is for whoever keeps the newer one to tell
+                self._box.warnings.warn("last-good", "configuration", "warning", trouble)
+
         try:
-            await self._state_disk.run(write_whole, last_good, self._text.encode())
-            self._box.warnings.warn("last-good", "configuration", "warning", None)
+            await self._state_disk.run(keep)
         except OSError as error:
-            text = f"the configuration cannot be kept as the last good one: {error}"
-            self._box.warnings.warn("last-good", "configuration", "warning", text)
+            tell(f"the configuration cannot be kept as the last good one: {error}")
 
     async def _hang_up(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ from appliance.api.feed import Feed, Subscription, Told
 from appliance.api.problems import UnknownName
 from appliance.api.source import FlowQuery, HistoryQuery, Part, Row
 from appliance.config.flow import Flow
-from appliance.config.intent import Intent
+from appliance.config.intent import Address, Intent, learned_domains
 from appliance.contract.codec import encode
 from appliance.contract.decision import (
     Candidate,
@@ -196,13 +196,24 @@ class Source:
             report.second(names, held.assignment) if held else None,
         )
 
-    def classify(self, flow: Flow) -> Classified:
-        """The class of a flow that would begin now, and its carriers. Raises UnknownName."""
+    async def classify(self, flow: Flow) -> Classified:
+        """The class of a flow that would begin now, and its carriers.
+
+        Raises UnknownName, KernelError.
+        """
+        learned = (await self._learned()).get(flow.destination, frozenset())
+        flow = replace(flow, learned=learned)
         told = classified(self._box.engine.state.intent, flow)
         if told.site is None:
             return told
         carriers = self._carriers(ClassName(told.class_name), SiteName(told.site))
         return replace(told, carriers=carriers)
+
+    async def _learned(self) -> Mapping[Address, frozenset[str]]:
+        """What the name server told of addresses, where anybody asks it. Raises KernelError."""
+        if not learned_domains(self._box.engine.state.intent):
+            return {}
+        return await self._box.kernel.read_learned()
 
     def _carriers(self, class_name: ClassName, site: SiteName) -> tuple[CarrierStatus, ...]:
         """What carries a class to a site now; none also where the core knows neither."""
@@ -224,7 +235,18 @@ class Source:
             flows.rated, intent, before, after, seconds, query.class_name
         )
         rows, sites = found[: query.limit], await asyncio.to_thread(Sites, intent)
-        shown = await collected(flows.status_of(intent, sites, row, self._carriers) for row in rows)
+        learned = await self._learned()
+        shown = await collected(
+            flows.status_of(
+                intent,
+                sites,
+                row,
+                self._carriers,
+                learned.get(row.flow.destination, frozenset()),
+                self._box.server_names.name_of(row.flow.key),
+            )
+            for row in rows
+        )
         return Flows(shown, len(found), is_complete)
 
     async def history(self, query: HistoryQuery) -> History:

@@ -15,7 +15,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from appliance.core.replay import recall
 from appliance.core.state import State
 from appliance.telemetry.budget import Budget
 from appliance.telemetry.segments import Segments
+from appliance.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ MOVES_OCTETS = 8 << 20
 FLUSH_S = 1.0
 RETRY_FIRST_S = 2.0
 RETRY_LAST_S = 60.0
+END_S = 1.0  # how long the end waits for the disk
 WAITING_AT_MOST = 10_000  # entries in memory while the disk is slow
 SAMPLES_PER_S = 200.0  # more than that, on a hub, would wear out the disk and show minutes only
 
@@ -71,6 +72,7 @@ class Recorder:
         self._gap = 0  # events left out since the last one kept
         self._dropped = 0
         self._octets = 0
+        self._thread = Threads("recorder")
         self._is_writing = False
         self._trouble: str | None = None
 
@@ -111,24 +113,25 @@ class Recorder:
             self._waiting_moves.append(move)
 
     async def run(self) -> None:
-        """Write once a second until cancelled; then write what waits, and stop."""
-        loop = asyncio.get_running_loop()
+        """Write once a second until cancelled; then write what waits, unless the disk hangs."""
         retry_s = RETRY_FIRST_S
         try:
-            with ThreadPoolExecutor(1, "recorder") as thread:  # its end waits for the last write
-                while True:
-                    await asyncio.sleep(FLUSH_S if self._trouble is None else retry_s)
-                    self._is_writing = True
-                    written = await loop.run_in_executor(thread, self._write, *self._take())
-                    self._is_writing = False
-                    self._writing_moves = []
-                    is_well = written.trouble is None
-                    retry_s = RETRY_FIRST_S if is_well else min(2 * retry_s, RETRY_LAST_S)
-                    self._note(written)
+            while True:
+                await asyncio.sleep(FLUSH_S if self._trouble is None else retry_s)
+                self._is_writing = True
+                writing = asyncio.wrap_future(self._thread.submit(self._write, *self._take()))
+                written = await asyncio.shield(writing)  # it is written whoever is cancelled
+                self._is_writing = False
+                self._writing_moves = []
+                is_well = written.trouble is None
+                retry_s = RETRY_FIRST_S if is_well else min(2 * retry_s, RETRY_LAST_S)
+                self._note(written)
         finally:
-            self._write(*self._take())
-            self._events.close()
-            self._moves.close()
+            ending = self._thread.submit(self._end, *self._take())  # behind the last write
+            if self._thread.finish(END_S):
+                ending.result()
+            else:
+                log.warning("the disk hangs: what is not recorded yet is lost")
 
     def _take(self) -> tuple[list[tuple[float, Event]], int, list[Move], State | None]:
         events, moves = self._waiting_events, self._waiting_moves
@@ -161,6 +164,18 @@ class Recorder:
             return _Written(None, dropped, self._events.octets + self._moves.octets)
         except OSError as error:
             return _Written(f"{self._directory}: {error.strerror}", dropped, None)
+
+    def _end(
+        self,
+        events: list[tuple[float, Event]],
+        gap: int,
+        moves: list[Move],
+        state: State | None,
+    ) -> None:
+        """In the thread, too: a disk may hang as well when a file is closed."""
+        self._write(events, gap, moves, state)
+        self._events.close()
+        self._moves.close()
 
     def _head(self, now: float, state: State | None) -> list[bytes]:
         preamble = recall(state) if state is not None else []

@@ -48,6 +48,8 @@ ORDER = (
     "sigkill",
     "footprint",
     "autorate",
+    "catalogue",
+    "offload",
     "shares",
     "shaping",
     "duplicate",

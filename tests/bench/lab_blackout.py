@@ -3,7 +3,7 @@
       a-lan0-h1 --- [a] === fibre 10 ms ===+              +=== fibre 10 ms === [b] --- b-lan0-h1
                         === dsl   20 ms ===+-- internet --+=== dsl   20 ms ===
 
-200 packets a second go from a's host to b's. b's fibre is cut towards b at twelve different phases
+200 packets a second go from a's host to b's. b's fibre is cut towards b at 24 different phases
 of the probe interval. First Branchline steers, then BIRD does it by static routes with BFD at the
 same interval times 3, over the same WireGuard devices in the same guest. The median counts.
 Branchline is started anew before each cut, because it returns to a line that died twice after a
@@ -19,7 +19,7 @@ from lab.topology import Lab, Site, StoryError
 from tests.bench.measure import record, wait_for_phase
 from tests.bench.worlds import fleet_of
 
-CUTS = 12
+CUTS = 24
 PPS = 200
 SETTLE_S = 3.0  # after a cut
 CALM_S = 8.0  # at home before the next

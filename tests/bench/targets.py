@@ -186,6 +186,31 @@ TARGETS = (
         "ratio",
     ),
     Target(
+        "catalogue_match_ratio",
+        "catalogue",
+        "flows of the catalogue's applications that are in the right class: from the first packet "
+        "on by ports, prefixes, or the name that was asked for; before any data by TLS and QUIC",
+        ">=",
+        1.0,
+        "ratio",
+    ),
+    Target(
+        "full_path_goodput_ratio",
+        "goodput",
+        "the same with the default classes, server names, and CAKE both ways at both edges",
+        ">=",
+        0.95,
+        "ratio",
+    ),
+    Target(
+        "offload_move_ms",
+        "offload",
+        "a TCP flow on the fast path whose class is moved: until it is on the new path only",
+        "<=",
+        20,
+        "ms",
+    ),
+    Target(
         "class_share_error_ratio",
         "shares",
         "classes with guarantees, all wanting more than the line carries: how far the worst is "

@@ -8,10 +8,10 @@ import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import Protocol
+from typing import Any, Protocol
 
 from appliance.config.addressing import class_table, plane_nexthop
-from appliance.config.intent import Address, ClassShare, Shaping
+from appliance.config.intent import Address, ClassShare, Shaping, SiteShare
 from appliance.contract.ids import Plane, Slot, exit_plane
 from appliance.core.steering import Steering
 from appliance.kernel.kernel import Kernel, KernelError
@@ -288,6 +288,10 @@ async def check_a_shaper_changes_in_place(world: World) -> None:
         plan[key] = replace(plan[key], rate_bps=rate_bps)
         assert len(await converge(world, plan)) == 1
         assert await is_met(world, plan)
+    for keeps_gso in (True, False):
+        plan[key] = replace(plan[key], keeps_gso=keeps_gso)
+        assert len(await converge(world, plan)) == 1
+        assert await is_met(world, plan)
 
 
 async def check_the_rate_of_a_shaper_is_steered(world: World) -> None:
@@ -332,6 +336,43 @@ async def check_shares_of_classes_come_change_and_go(world: World) -> None:
     assert error.errno == errno.ENOENT
     assert [op.key for op in await converge(world, wanted[1])] == [key]
     assert await is_met(world, wanted[1])
+
+
+def sites_plan(world: World, *downs: int | None, **shaping: Any) -> Plan:
+    """The plan of a branch that knows what lines of its first peer receive."""
+    intent = ex.BRANCH
+    fibre = replace(intent.uplinks[0], shaping=Shaping(19_000_000, 19_000_000, **shaping))
+    first, *others = intent.peers
+    lines = [replace(line, down_bps=down) for line, down in zip(first.uplinks, downs, strict=False)]
+    peers = (replace(first, uplinks=(*lines, *first.uplinks[len(lines) :])), *others)
+    intent = replace(intent, uplinks=(fibre, *intent.uplinks[1:]), peers=peers)
+    return compile_plan(intent, ex.BRANCH_FACTS, ex.BRANCH_STEERING, world.public_key)
+
+
+async def check_queues_of_sites_come_change_and_go(world: World) -> None:
+    key = Key(Kind.SHAPER, ("bl-up1",))
+    first, last = (
+        SiteShare(peer.name, 0.2, 0.5) for peer in (ex.BRANCH.peers[0], ex.BRANCH.peers[-1])
+    )
+    wanted = [
+        sites_plan(world, 5_000_000),
+        sites_plan(world, 5_000_000, 2_000_000),
+        sites_plan(world, 5_000_000, sites=(first, last)),
+        sites_plan(world, sites=(first,), shares=(ClassShare(ex.VOICE, 0.2),)),
+        branch_plan(world),
+        sites_plan(world, 5_000_000, 2_000_000, shares=(ClassShare(ex.VOICE, 0.2),)),
+    ]
+    for plan in wanted:
+        await converge(world, plan)
+        assert await is_met(world, plan)
+    item = wanted[-1][key]
+    assert isinstance(item, Shaper)
+    assert len(item.sites) == 2
+    slower = sites_plan(world, 4_000_000, 1_000_000, shares=(ClassShare(ex.VOICE, 0.2),))
+    assert steer_refusal(world, Change(key, item, slower[key])) is None
+    assert (await world.kernel.observe(()))[key] == slower[key]
+    assert len(await converge(world, wanted[-1])) == 1
+    assert await is_met(world, wanted[-1])
 
 
 async def check_a_redirection_to_a_shaper_that_was_removed_is_mended(world: World) -> None:

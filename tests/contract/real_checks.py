@@ -6,10 +6,14 @@ import socket
 import sys
 import tempfile
 from base64 import b64encode
+from contextlib import aclosing
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
+from appliance.config.addressing import LOG_GROUP
 from appliance.contract.ids import Plane, Slot
+from appliance.kernel.conntrack import FlowKey
 from appliance.kernel.facts import FactsReader
 from appliance.kernel.features import missing_features
 from appliance.kernel.kernel import KernelError
@@ -185,6 +189,51 @@ async def check_the_flows_of_an_uplink_end_and_no_others(world: RealWorld) -> No
     await world.kernel.end_flows(0x02000000, 0x0F000000)
     assert ports() == [3, 4]
     await world.kernel.end_flows(0x02000000, 0x0F000000)  # there are none
+
+
+async def check_the_mark_of_one_flow_is_read_and_set(world: RealWorld) -> None:
+    for source, to in (("192.0.2.9", "198.51.100.7"), ("2001:db8::9", "2001:db8:f::7")):
+        shell(
+            f"conntrack -I -p udp -s {source} -d {to} --sport 9 --dport 443 --timeout 100 "
+            f"--mark {0xF2000042}"
+        )
+        flow = FlowKey(17, ip_address(source), 9, ip_address(to), 443)
+        other = flow._replace(port=444)
+        assert world.kernel.mark_of(flow) == (0xF2000042, False)
+        assert world.kernel.mark_of(other) is None
+        world.kernel.mark_flow(flow, 0x10000000, 0xF0000000)
+        world.kernel.mark_flow(other, 0x10000000, 0xF0000000)  # has ended meanwhile
+        assert world.kernel.mark_of(flow) == (0x12000042, False)
+        assert world.kernel.mark_of(other) is None
+    listed = shell("conntrack -L -p udp --orig-port-dst 443").splitlines()
+    assert len([line for line in listed if f"mark={0x12000042} " in line]) == 2, listed
+
+
+async def check_logged_packets_come_with_what_is_known_of_them(world: RealWorld) -> None:
+    shell(
+        "nft add table inet logs; "
+        "nft 'add chain inet logs out { type filter hook output priority 0; }'; "
+        f"nft add rule inet logs out udp dport 9 log group {LOG_GROUP} snaplen 40 queue-threshold 1"
+    )
+    try:
+        async with aclosing(world.kernel.follow_logged()) as logged:
+            assert await anext(logged) == ()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for port in (9, 10, 9):
+                    sender.sendto(bytes(100), ("127.0.0.1", port))
+            async with asyncio.timeout(20):
+                copies = await anext(logged)
+            assert [(len(each.octets), each.device, each.sender) for each in copies] == [
+                (40, "", None)
+            ] * 2
+            refused = ""
+            try:
+                await anext(world.kernel.follow_logged())
+            except KernelError as error:
+                refused = error.detail
+            assert refused.startswith("another program reads group 177"), refused
+    finally:
+        shell("nft delete table inet logs")
 
 
 async def check_the_monitor_tells_what_others_do_and_only_that(world: RealWorld) -> None:

@@ -1,9 +1,10 @@
-"""The recorder's files, as they may come out of a crash or from somebody else's box."""
+"""The recorder's files, as they may come out of a crash, and what nft lists of learned names."""
 
 import tempfile
 from pathlib import Path
 
 from appliance.contract.codec import encode
+from appliance.kernel.nft import parse_learned
 from appliance.telemetry.recording import NotARecording, open_recording, read_history
 from tests.fuzz.harness import Target
 from tests.unit.api.scripted import FIRST, MOVE
@@ -18,6 +19,11 @@ EVENTS = b"""\
 {"now":20.5,"event":"LoopStalled","late_s":0.1}
 {"now":21.5,"event":"LoopStalled","late_s":0.2}
 {"gap": 7}
+"""
+
+LEARNED = b"""\
+{"nftables": [{"metainfo": {"version": "1.1.3"}}, {"set": {"family": "inet", "table": "branchline",
+ "name": "names_0123abcd_4a", "type": "ipv4_addr", "elem": ["192.0.2.1", "192.0.2.2"]}}]}
 """
 
 
@@ -40,7 +46,19 @@ def fuzz_events(octets: bytes) -> None:
     assert len(lines) + recording.gaps == octets.count(b"\n") - 1
 
 
+def fuzz_learned(octets: bytes) -> None:
+    """Names of our sets with addresses, fit to be given to nft again, or ValueError."""
+    try:
+        found = parse_learned(octets)
+    except ValueError:
+        return
+    for name in found:
+        assert name.isascii()
+        assert set(name) <= set("names_0123456789abcdef")
+
+
 TARGETS = (
+    Target("learned-names", fuzz_learned, (LEARNED,)),
     Target("recorded-moves", fuzz_moves, (MOVES,)),
     Target("recorded-events", fuzz_events, (EVENTS,)),
 )

@@ -52,6 +52,11 @@ def asked(fleet: Fleet, name: str, *words: str) -> Any:
     return json.loads(fleet.supervisor(name).command(*words, "--json"))
 
 
+def left(fleet: Fleet, name: str) -> list[str]:
+    """The commands for what is not as planned."""
+    return list(asked(fleet, name, "plan", "--dry-run")["commands"])
+
+
 def moves(fleet: Fleet, name: str, class_name: str = "voice") -> list[dict[str, Any]]:
     """The moves of a class of a box, the newest last."""
     told = asked(fleet, name, "history", "--class", class_name, "--limit", "1000")["moves"]

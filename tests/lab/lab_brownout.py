@@ -116,3 +116,42 @@ for _ in range(100):
 
 def prefixes(lan: Lan) -> list[str]:
     return [str(lan.address4.network), str(lan.address6.network)]
+
+
+def story_a_line_that_stands_still_is_left_once_and_then_trusted(lab: Lab) -> None:
+    """60 ms without a packet look like death, when an answer is due after 20 ms."""
+    fleet = pair(lab, POLICIES, probing=TWENTY_MS)
+    fleet.wait_carriers("a", "default", "b", ["1-1"], 60)
+    line = fleet.sites["b"].uplinks["fibre"].down
+    line.change(jitter_ms=0.1)  # with any jitter the line keeps the order of packets
+    stream = lab.stream(*hosts(fleet), pps=200)
+    lab.sleep_virtual(8)
+
+    def stand_still() -> None:
+        line.change(delay_ms=70)
+        lab.sleep_virtual(0.06)
+        line.change(delay_ms=10)
+
+    stand_still()
+    lab.sleep_virtual(0.5)
+    first = moves(fleet, "a", "default")
+    lab.say(first[-1]["reason"])
+    took_s = fleet.wait_carriers("a", "default", "b", ["1-1"], 10)
+    lab.check(took_s < 3, f"the class is home {took_s + 0.5:.1f} s after the first time")
+    before = len(moves(fleet, "a", "default"))
+    for _ in range(6):
+        lab.sleep_virtual(4)
+        stand_still()
+    lab.sleep_virtual(1)
+    after = moves(fleet, "a", "default")
+    lab.check(len(after) == before, f"six more times move nothing: {after[-1]['reason']}")
+    so_far = stream.lost()
+    lab.check(so_far == 0, f"{so_far} packets were lost by all of it")
+    cut_s = lab.now_s
+    line.cut()
+    fleet.wait_carriers("a", "default", "b", ["*-2"], 5)
+    lab.sleep_virtual(1)
+    lost = stream.lost(since_s=cut_s)
+    stream.stop()
+    lab.record("lost_after_standing_still", lost, "packets", pps=200, probe_interval_ms=20)
+    lab.check(lost < 50, f"its death costs {lost} packets, less than 0.25 s")

@@ -15,7 +15,7 @@ from lab.fleet import Fleet
 from lab.stream import Stream
 from lab.supervisor import Supervisor
 from lab.topology import Host, Lab, Site
-from tests.lab.boxes import asked, branch, hosts, pair, warnings
+from tests.lab.boxes import branch, hosts, left, pair, warnings
 
 EF = 46
 POLICIES = (
@@ -209,7 +209,7 @@ def second(fleet: Fleet) -> str | None:
 
 
 def is_in_force(fleet: Fleet, name: str) -> bool:
-    return not asked(fleet, name, "plan", "--dry-run")["commands"]
+    return not left(fleet, name)
 
 
 def streams(lab: Lab, fleet: Fleet, *, pps: int = 200) -> dict[int, Stream]:

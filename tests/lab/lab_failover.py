@@ -8,10 +8,11 @@ Probes go every 50 ms. A class is home again after 5 s of a clean path.
 
 import json
 
-from lab.topology import Family, Host, Lab
+from lab.topology import Family, Host, Lab, Site
 from tests.lab.boxes import asked, hosts, moves, pair, warnings
 
 HOLD_S = 5.0
+PLANES = ("bl-1-1", "bl-1-2")
 
 
 def story_a_far_uplink_goes_dark(lab: Lab) -> None:
@@ -23,7 +24,7 @@ def story_a_far_uplink_goes_dark(lab: Lab) -> None:
     cut_s = lab.now_s
     fleet.sites["b"].uplinks["fibre"].down.cut()
     for name in ("voice", "default"):
-        fleet.wait_carriers("a", name, "b", ["1-2"], 5)
+        fleet.wait_carriers("a", name, "b", ["*-2"], 5)
     lab.sleep_virtual(2)
     lost = stream.lost(cut_s - 0.1, lab.now_s - 1)
     lab.record("blackout_lost", lost, "packets", packets_per_s=200, probe_interval_ms=50)
@@ -173,3 +174,47 @@ def story_everything_dies_and_one_comes_back(lab: Lab) -> None:
     lab.check(took_s < 10, f"one uplink back, traffic flows after {took_s:.1f} s: no hold time")
     # Packets flow once b knows: a learns it from its own probes, which go once a second.
     lab.wait_until(lambda: "no-path" not in warnings(fleet, "a"), 10, "and the warning ends")
+
+
+def story_a_flow_of_the_fast_path_follows_its_class(lab: Lab) -> None:
+    """What comes first after a move is mostly out of the old tunnel: it must not keep the flow."""
+    fleet = pair(lab)
+    fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
+    one, other = hosts(fleet)
+    a = fleet.sites["a"]
+    for name in "ab":
+        fleet.supervisor(name).pause()  # which would put back what is moved here
+    options = ("--bitrate", "8M", "--tos", "0xb8")
+    load = lab.start_iperf3(one, other, seconds=14, direction="backward", options=options)
+    lab.sleep_virtual(2)
+    table = next(
+        line.split()[-3]
+        for line in a.run(["ip", "rule"]).splitlines()
+        if "fwmark 0x10000000/0xf0000000" in line
+    )
+    listed = a.run(["ip", "-4", "nexthop", "list"]).splitlines()
+    ids = {plane: line.split()[1] for plane in PLANES for line in listed if plane in line.split()}
+    kept = ["metric", "100", "proto", "177", "mtu", "1420"]
+    network = str(other.address4.network)
+    for n in range(6):
+        plane = PLANES[(n + 1) % 2]
+        a.run(["ip", "route", "replace", network, "nhid", ids[plane], "table", table, *kept])
+        lab.sleep_virtual(0.5 if n % 3 else 1.5)  # the kernel clears up once a second
+        found = sent_by_plane(lab, a)
+        lab.check(found[plane] > 10 * found[PLANES[n % 2]], f"moved to {plane}: {found}")
+        flows = a.run(["conntrack", "-L", "-p", "tcp", "-d", other.address()])
+        lab.check("[OFFLOAD]" in flows, "and it is on the fast path")
+    load.result()
+
+
+def sent_by_plane(lab: Lab, site: Site) -> dict[str, int]:
+    """Packets that left by each plane in a moment."""
+
+    def count() -> dict[str, int]:
+        folder = "/sys/class/net/{}/statistics/tx_packets"
+        return {plane: int(site.run(["cat", folder.format(plane)])) for plane in PLANES}
+
+    before = count()
+    lab.sleep_virtual(0.3)
+    after = count()
+    return {plane: after[plane] - before[plane] for plane in PLANES}

@@ -13,7 +13,7 @@ from pathlib import Path
 from lab.fleet import Fleet
 from lab.supervisor import unix_get
 from lab.topology import CommandError, Lab
-from tests.lab.boxes import SHORT_HOLD, asked, branch, hosts, moves, warnings
+from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, moves, warnings
 
 
 def story_a_new_branch_joins(lab: Lab) -> None:
@@ -25,11 +25,14 @@ def story_a_new_branch_joins(lab: Lab) -> None:
     lab.sleep_virtual(5)
     begun_s = lab.now_s
     a.supervise(fleet.config("a"), wait_s=60)
-    fleet.wait_up(30)
+    fleet.wait_up(60)
     took_s = lab.now_s - begun_s
     lab.record("first_boot", took_s, "s", paths=4)
-    # 3 s to start, and a handshake that b began in vain is tried again by WireGuard every 5 s.
-    lab.check(took_s < 20, f"all paths of the new branch are up {took_s:.1f} s after its start")
+    # 3 s to start, and WireGuard tries a handshake again every 5 s. The first one mostly fails: an
+    # initiation of b's has waited in the provider's router until it knows a's address, which it
+    # learns by a's own first packet, and two that cross undo each other. So may later ones, by
+    # their jitter. Twelve starts at different phases took 4 to 14 s, one in another run 24 s.
+    lab.check(took_s < 40, f"all paths of the new branch are up {took_s:.1f} s after its start")
     for name, far in (("a", "b"), ("b", "a")):
         for each in ("voice", "default"):
             fleet.wait_carriers(name, each, far, ["1-1"], 30)
@@ -39,7 +42,7 @@ def story_a_new_branch_joins(lab: Lab) -> None:
     lab.sleep_virtual(3)
     for name in "ab":
         lab.check(not warnings(fleet, name), f"{name} warns of nothing: {warnings(fleet, name)}")
-        plan = asked(fleet, name, "plan", "--dry-run")["commands"]
+        plan = left(fleet, name)
         lab.check(not plan, f"nothing is outstanding on {name}: {plan}")
     expected = {"b/1-1": 20, "b/1-2": 30, "b/2-1": 30, "b/2-2": 40}
 
@@ -80,9 +83,7 @@ def story_every_question_is_answered(lab: Lab) -> None:
     fleet.wait_carriers("a", "voice", "b", ["1-1"], 60)
     line = fleet.sites["b"].uplinks["fibre"]
     line.cut()
-    lab.wait_until(
-        lambda: fleet.carriers("a", "voice", "b")[0].endswith("-2"), 10, "voice is on b's dsl"
-    )
+    fleet.wait_carriers("a", "voice", "b", ["*-2"], 10)
     lab.sleep_virtual(3)  # the recorder writes once a second
     supervisor = fleet.supervisor("a")
     for words in (

@@ -12,7 +12,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import asked, hosts, moves
+from tests.lab.boxes import hosts, left, moves
 
 RATE_MBIT = 11
 VOICE = {"name": "voice", "match": [{"dscp": "ef"}]}
@@ -53,13 +53,13 @@ def story_shares_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
     a, supervisor = fleet.sites["a"], fleet.supervisor("a")
     for command in (
         "tc class change dev bl-up1 parent b1:ffff classid b1:2 htb rate 1mbit",
-        "tc filter del dev bl-down1 parent b1: pref 2",
+        "tc filter del dev bl-down1 parent b1: pref 4",
         "tc filter del dev bl-1-1 egress",
     ):
-        before = len(left(fleet))
+        before = len(left(fleet, "a"))
         a.run(["sh", "-c", command])
-        lab.check(len(left(fleet)) > before, f"it is seen: {command}")
-    took_s = lab.wait_until(lambda: not left(fleet), 90, "all of it is put back", poll_s=5)
+        lab.check(len(left(fleet, "a")) > before, f"it is seen: {command}")
+    took_s = lab.wait_until(lambda: not left(fleet, "a"), 90, "all of it is put back", poll_s=5)
     lab.say(f"all of it is put back after {took_s:.1f} s")
     stream = lab.stream(one, other, pps=100, dscp=26)
     for shares in ([], SHARES[:1], SHARES):
@@ -67,7 +67,7 @@ def story_shares_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
         shape(config, shares)
         supervisor.write_config(config)
         supervisor.command("reload")
-        lab.check(not left(fleet), f"in force: {shares}")
+        lab.check(not left(fleet, "a"), f"in force: {shares}")
         lab.sleep_virtual(1)
     supervisor.kill()
     supervisor.start()
@@ -104,8 +104,3 @@ def sent(fleet: Fleet, minor: str) -> int:
     classes = json.loads(fleet.sites["a"].run(["tc", "-s", "-j", "class", "show", "dev", "bl-up1"]))
     (found,) = [each for each in classes if each["handle"] == f"b1:{minor}"]
     return int(found["stats"]["bytes"])
-
-
-def left(fleet: Fleet) -> list[str]:
-    """What is not as planned."""
-    return list(asked(fleet, "a", "plan", "--dry-run")["commands"])

@@ -57,7 +57,7 @@ def story_a_modem_is_pulled_out_and_put_back(lab: Lab) -> None:
     a.uplinks["fibre"].delete_device()
     fleet.wait_carriers("a", "voice", "b", ["2-1"], 10)
     # The far end sees silence only, and moves some 40 ms later.
-    fleet.wait_carriers("b", "voice", "a", ["1-2"], 10)
+    fleet.wait_carriers("b", "voice", "a", ["*-2"], 10)
     lab.check("uplink-down" in warnings(fleet, "a"), "the missing device is told")
     lab.check(lab.ping(*hosts(fleet), count=3, dscp=46).received == 3, "traffic goes on")
     lab.sleep_virtual(5)

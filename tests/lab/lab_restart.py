@@ -9,7 +9,7 @@ import base64
 from lab.fleet import Fleet
 from lab.monitor import KernelMonitor
 from lab.topology import Lab, Site
-from tests.lab.boxes import SHORT_HOLD, asked, branch, hosts, pair
+from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, pair
 
 FOREIGN = (
     "link add mine type dummy",
@@ -49,7 +49,7 @@ def story_killed_and_started_again(lab: Lab) -> None:
     for each in (stream, back):
         lost = each.stop().lost
         lab.check(lost == 0, f"{lost} packets are lost")
-    lab.check(not asked(fleet, "a", "plan", "--dry-run")["commands"], "nothing is outstanding")
+    lab.check(not left(fleet, "a"), "nothing is outstanding")
 
 
 def story_drift_is_repaired(lab: Lab) -> None:
@@ -91,10 +91,7 @@ def story_drift_is_repaired(lab: Lab) -> None:
 def is_in_force(lab: Lab, fleet: Fleet) -> bool:
     """Nothing outstanding on a, and the hosts reach each other."""
     sender, receiver = hosts(fleet)
-    return (
-        not asked(fleet, "a", "plan", "--dry-run")["commands"]
-        and lab.ping(sender, receiver, count=1, wait_s=0.3).received == 1
-    )
+    return not left(fleet, "a") and lab.ping(sender, receiver, count=1, wait_s=0.3).received == 1
 
 
 def foreign_objects(site: Site) -> list[str]:
@@ -149,6 +146,6 @@ def story_keys_are_rotated_while_tunnels_are_made_anew(lab: Lab) -> None:
         lab.sleep_virtual(1)
         again = fleet.supervisor(name).status()["counters"]["probes_refused"]["forged"]
         lab.check(again == refused, f"{name} takes no probe for forged any more")
-        plan = asked(fleet, name, "plan", "--dry-run")["commands"]
+        plan = left(fleet, name)
         lab.check(not plan, f"nothing is outstanding on {name}: {plan}")
     lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "traffic flows")

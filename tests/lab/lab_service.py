@@ -6,8 +6,8 @@
 
 On [a] the supervisor is confined as by systemd/branchline.service, and this story plays systemd: it
 listens at $NOTIFY_SOCKET. On [b] it runs as root. The tunnels come up, dhcpcd gets a lease and
-outlives its supervisor, but not its uplink, and the commands tell people what they may and may not
-do.
+outlives its supervisor, but not its uplink, dnsmasq tells names and learns from them, and the
+commands tell people what they may and may not do.
 """
 
 import os
@@ -21,6 +21,7 @@ from lab.fleet import Fleet
 from lab.supervisor import STATE, Supervisor
 from lab.topology import Lab
 from tests.lab import confined
+from tests.lab.lab_names import ASK
 
 NOTIFY = STATE / "notify"
 DHCPCD = (Path("/run/dhcpcd"), Path("/var/lib/dhcpcd"))  # as StateDirectory=, RuntimeDirectory=
@@ -48,7 +49,18 @@ def story_with_the_rights_of_the_unit(lab: Lab) -> None:
     for site in (a, b):
         site.lan()
     fleet = Fleet(lab)
-    fleet.add(a, 1)
+    names = lab.internet_host("names")
+    record = f"--host-record=www.example.net,{names.address(4)},{names.address(6)}"
+    options = ("--conf-file=/dev/null", "--pid-file=", "--user=root", "--no-hosts", "--no-resolv")
+    names.background(["dnsmasq", "--keep-in-foreground", *options, record], name="names")
+
+    def ask(config: dict[str, Any]) -> None:
+        config["lans"][0]["dns"] = True
+        config["dns"] = {"servers": [names.address(4)]}
+        web = {"name": "web", "match": [{"domain": "example.net"}]}
+        config["classes"] = [*config["classes"], web]
+
+    fleet.add(a, 1, ask)
     fleet.add(b, 2)
     b.supervise(fleet.config("b"), wait_s=None)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -85,6 +97,16 @@ def story_with_the_rights_of_the_unit(lab: Lab) -> None:
         lab.sleep_virtual(11)
         alive = _heard(systemd).count("WATCHDOG=1")
         lab.check(alive in (2, 3), f"two signs of life in each 10 s ({alive} in 11 s)")
+
+        lan = a.lans["lan0"]
+        asked = ["python3", "-c", ASK, str(lan.address4.ip), "www.example.net", "1"]
+        told_name = lan.hosts[0].run(asked).strip()
+        lab.check(told_name == names.address(4), f"dnsmasq tells names: {told_name}")
+        learned = a.run(["nft", "list", "table", "inet", "branchline"])
+        lab.check(told_name in learned, "and puts what it tells into our sets")
+        (pid,) = a.run(["pgrep", "-f", "dnsmasq .*/dns.conf"]).split()
+        rights = _capabilities(int(pid))
+        lab.check(rights == 1 << 12 | 1 << 10 | 1 << 13, f"with three rights: {rights:#x}")
 
         before = _dhcpcd_processes()
         unit.kill()

@@ -11,7 +11,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import asked, hosts, moves, warnings
+from tests.lab.boxes import hosts, left, moves, warnings
 
 LINE_MBIT, RATE_MBIT, EF = 20, 19, 46
 POLICIES = (
@@ -62,7 +62,7 @@ def story_what_somebody_removes_is_put_back(lab: Lab) -> None:
         before = done(fleet)
         a.run(["sh", "-c", " && ".join(commands)])
         took_s = lab.wait_until(
-            lambda: done(fleet) > before and not asked(fleet, "a", "plan", "--dry-run")["commands"],  # noqa: B023
+            lambda: done(fleet) > before and not left(fleet, "a"),  # noqa: B023
             90,
             f"put back: {what}",
         )

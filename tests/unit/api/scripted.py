@@ -306,7 +306,7 @@ class ScriptedSource:
             raise UnknownName(msg)
         return WHY
 
-    def classify(self, flow: Flow) -> Classified:
+    async def classify(self, flow: Flow) -> Classified:
         self.asked_flows.append(flow)
         if flow.lan not in (None, CLASSIFIED.lan):
             msg = f"There is no LAN {flow.lan!r}."

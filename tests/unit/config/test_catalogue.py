@@ -9,11 +9,11 @@ import pytest
 
 from appliance.config.catalogue import FILE, known, shipped
 from appliance.config.checks import check
-from appliance.config.intent import DefaultClass, Network, Protocol
+from appliance.config.intent import DefaultClass, Network, Protocol, is_below
 from appliance.config.schema import Application, ApplicationMatch
 from appliance.config.validate import validate
 from appliance.config.yaml import parse_yaml
-from tests.flows import FLOWS
+from tests.flows import FLOWS, NAMES
 from tests.unit.config.files import ROOT, SOUND
 
 ENTRIES = list(shipped().values())
@@ -93,6 +93,14 @@ def test_what_the_box_is_for_is_there() -> None:
 def test_the_list_of_flows_has_every_application_that_has_ports() -> None:
     with_ports = {each.name: each.class_name.value for each in ENTRIES if each.match}
     assert {name: class_name for name, class_name, *_ in FLOWS} == with_ports
+
+
+def test_the_list_of_names_has_every_domain() -> None:
+    domains = [(e.name, e.class_name.value, domain) for e in ENTRIES for domain in e.domains]
+    assert len(NAMES) == len(domains)
+    for listed, (name, class_name, domain) in zip(NAMES, domains, strict=True):
+        assert listed[:2] == (name, class_name)
+        assert is_below(listed[2], domain)
 
 
 def test_an_application_of_the_file_takes_the_place_of_a_shipped_one() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from appliance.config.intent import learned_domains
 from appliance.config.load import parse_config
 from tests.unit.config.files import KEYS, SOUND, changed, problems_of
 
@@ -192,10 +193,14 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
             "(the other conditions exclude it: leave it or them out)",
         ),
         (
-            "[{dscp: ef}]",
-            "[{application: microsoft-365}]",
-            "/classes/0/match/0/application: `microsoft-365` is known by its domains alone, which "
-            "nothing looks at yet (leave it out, or say under `applications` what its ports are)",
+            "probing: {interval: 50 ms}",
+            'dns: {servers: [192.0.2.53, "2001:db8::53", 192.0.2.53]}',
+            "/dns/servers/2: the same as /dns/servers/0 (a server stands in the list once)",
+        ),
+        (
+            "probing: {interval: 50 ms}",
+            f"dns: {{servers: [{', '.join(f'192.0.2.{n}' for n in range(9))}]}}",
+            "/dns/servers/8: more than 8 name servers (leave some out)",
         ),
         (
             "classes:\n",
@@ -389,3 +394,28 @@ def test_a_label_of_a_damaged_peer_is_not_called_unknown() -> None:
     text = changed("tiers: [fibre, lte]", "tiers: [fibre, transit]")
     text = changed("id: 2\n", "id: 0\n", text)
     assert [problem.pointer for problem in problems_of(text)] == ["/peers/0/id"]
+
+
+def test_a_lan_that_asks_needs_somebody_who_knows() -> None:
+    static = changed(
+        "address: dhcp, metered", "address: 192.0.2.130/28, gateway: 192.0.2.129, metered"
+    )
+    asking = changed("address: 192.168.1.1/24}", "address: 192.168.1.1/24, dns: true}", static)
+    assert _said(asking) == [
+        "/lans/0/dns: no name server is known: no uplink is told one by DHCP "
+        "(name some under `dns: servers`)"
+    ]
+    named = changed("probing: {interval: 50 ms}", "dns: {servers: 192.0.2.53}", asking)
+    assert parse_config(named, "box.yaml").lans[0].dns
+
+
+def test_a_name_is_in_few_lists_of_domains() -> None:
+    asking = changed("address: 192.168.1.1/24}", "address: 192.168.1.1/24, dns: true}")
+    lists = ", ".join(f"{{domain: [a.example.net, b{n}.example.net]}}" for n in range(5))
+    few = changed("[{dscp: ef}]", f"[{lists}]", asking)
+    assert len(learned_domains(parse_config(few, "box.yaml"))) == 5
+    many = changed("[{dscp: ef}]", f"[{lists}, {{domain: example.net}}]", asking)
+    assert _said(many) == [
+        "/classes/0/match/5: `a.example.net` is in more than 5 different lists of domains "
+        "(use the same list where you can)"
+    ]

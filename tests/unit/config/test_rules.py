@@ -5,9 +5,11 @@ from ipaddress import ip_network
 import pytest
 
 from appliance.config import intent
-from appliance.config.intent import Protocol
+from appliance.config.intent import Protocol, learned_domains
+from appliance.config.load import parse_config
 from appliance.config.rules import rules_of
 from appliance.config.schema import Application, Match
+from tests.unit.config.files import changed
 
 TILL = Application.model_validate(
     {
@@ -90,5 +92,36 @@ def test_what_cannot_hold_is_no_rule(written: dict) -> None:
     assert rules(application="till", dscp="ef", **written) == []
 
 
-def test_domains_alone_give_no_rule_yet() -> None:
-    assert rules(application=["names", "till", "till"]) == rules(application="till")
+def test_domains_are_one_more_way_to_know_an_application() -> None:
+    by_name, *rest = rules(application=["names", "till", "till"], lan="office")
+    assert by_name == intent.Match(
+        domains=("a.example",), lans=("office",), rule="match 3, application names"
+    )
+    assert rest == rules(application="till", lan="office")
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        (["a.example"], ("a.example",)),
+        (["b.example.net", "deep.a.example"], ("deep.a.example",)),
+    ],
+)
+def test_of_two_domains_the_deeper_one_counts(written: list[str], found: tuple[str, ...]) -> None:
+    (rule,) = rules(application="names", domain=written)
+    assert rule.domains == found
+
+
+def test_domains_that_exclude_each_other_are_no_rule() -> None:
+    assert rules(application="names", domain="ba.example") == []
+
+
+@pytest.mark.parametrize(("dns", "count"), [(", dns: true}", 1), ("}", 0)])
+def test_addresses_are_learned_where_somebody_asks(dns: str, count: int) -> None:
+    text = changed("[{dscp: ef}]", "[{application: zoom}]")
+    text = changed("address: 192.168.1.1/24}", f"address: 192.168.1.1/24{dns}", text)
+    intent = parse_config(text, "box.yaml")
+    found = intent.classes[0].matches
+    assert len(learned_domains(intent)) == count
+    assert len([match for match in found if match.domains]) == 1  # flows say whom they call
+    assert [match for match in found if match.ports]

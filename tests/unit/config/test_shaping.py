@@ -2,10 +2,10 @@
 
 import pytest
 
-from appliance.config.intent import ClassShare, Shaping
+from appliance.config.intent import ClassShare, Shaping, SiteShare
 from appliance.config.load import parse_config
 from appliance.config.scalars import parse_rate, render_rate
-from appliance.contract.ids import ClassName
+from appliance.contract.ids import ClassName, SiteName
 from tests.unit.config.files import SOUND, changed, problems_of
 
 UPLINK = "device: eth0"
@@ -131,3 +131,73 @@ def test_shares_that_cannot_be_are_told(classes: str, said: str) -> None:
     (problem,) = problems_of(shaped(f"{{{RATES}, classes: {classes}}}"))
     found = f"{problem.pointer}: {problem.message} ({problem.hint})"
     assert found == f"/uplinks/0/shaping/classes{said}"
+
+
+def test_a_site_has_a_share_of_a_line() -> None:
+    found = read(f"{{{RATES}, sites: [{{site: cloud, ceiling: 50 %}}]}}")
+    assert found is not None
+    assert found.sites == (SiteShare(SiteName("cloud"), None, 0.5),)
+    assert not found.shares
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        (
+            "sites: [{site: cloud, ceiling: 9 %}, {site: cloud, ceiling: 9 %}]",
+            "sites/1/site: `cloud` has a share (join the two)",
+        ),
+        (
+            "sites: [{site: clod, ceiling: 9 %}]",
+            "sites/0/site: there is no peer `clod` (did you mean `cloud`?)",
+        ),
+        (
+            "sites: [{site: cloud}]",
+            "sites/0: neither `guarantee` nor `ceiling` (as in `guarantee: 40 %`)",
+        ),
+        (
+            "sites: [{site: cloud, guarantee: 50 %, ceiling: 40 %}]",
+            "sites/0/ceiling: 40 % is less than what is guaranteed (at least 50 %)",
+        ),
+        (
+            "sites: [{site: cloud, guarantee: 86 %}]",
+            "sites: 86 % of the rate are guaranteed (85 % at most: others need the rest)",
+        ),
+        (
+            f"classes: [{VOICE}], sites: [{{site: cloud, guarantee: 66 %}}]",
+            "classes: 86 % of the rate are guaranteed (85 % at most: others need the rest)",
+        ),
+    ],
+)
+def test_shares_of_sites_that_cannot_be_are_told(shares: str, said: str) -> None:
+    (problem,) = problems_of(shaped(f"{{{RATES}, {shares}}}"))
+    found = f"{problem.pointer}: {problem.message} ({problem.hint})"
+    assert found == f"/uplinks/0/shaping/{said}"
+
+
+def test_a_site_without_prefixes_has_no_queue() -> None:
+    bare = changed("    prefixes: [192.168.2.0/24]\n", "", SOUND)
+    share = changed(
+        UPLINK,
+        f"{UPLINK}\n    shaping: {{{RATES}, sites: [{{site: cloud, ceiling: 9 %}}]}}",
+        bare,
+    )
+    line = changed("label: transit", "label: transit, down: 20 Mbit/s", bare)
+    line = changed(UPLINK, f"{UPLINK}\n    shaping: {{{RATES}}}", line)
+    for text, pointer in (
+        (share, "/uplinks/0/shaping/sites/0/site"),
+        (line, "/peers/0/uplinks/0/down"),
+    ):
+        (problem,) = problems_of(text)
+        assert (problem.pointer, problem.message) == (pointer, "`cloud` has no prefixes")
+
+
+def test_what_a_line_of_a_site_receives_takes_a_shaper_here() -> None:
+    line = "label: transit"
+    told = changed(line, f"{line}, down: 20 Mbit/s", SOUND)
+    (problem,) = problems_of(told)
+    assert problem.pointer == "/peers/0/uplinks/0/down"
+    assert problem.message == "nothing is queued here, because no uplink has `shaping`"
+    read_whole = changed(UPLINK, f"{UPLINK}\n    shaping: {{{RATES}}}", told)
+    (line_there,) = parse_config(read_whole, "box.yaml").peers[0].uplinks
+    assert line_there.down_bps == 20_000_000

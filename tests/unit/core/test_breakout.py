@@ -17,7 +17,7 @@ from appliance.config.intent import (
     TargetKind,
 )
 from appliance.contract.ids import INTERNET, ClassName, SiteName, Slot, exit_plane
-from appliance.core.actions import Action, Cause, EndFlows, MoveClass
+from appliance.core.actions import Action, AskTargets, Cause, EndFlows, MoveClass
 from appliance.core.breakout import END_S, FRESH_S
 from appliance.core.decide import decide, initial_state, next_deadline
 from appliance.core.events import (
@@ -170,6 +170,25 @@ def test_an_uplink_that_was_just_attached_is_given_time():
     assert box.ended() == []
     box.wait(1)
     assert box.ended() == [(1, (VOICE, DEFAULT))]
+
+
+def test_the_targets_of_an_uplink_are_asked_each_time_it_seems_dead():
+    """Whatever made it seem so; of one that is away nobody needs to ask."""
+    box = Box(intent())
+    box.actions.clear()
+    for _ in range(2):
+        silent = replace(box.state.uplinks[Slot(1)], condemned_at=box.now)
+        box.state = replace(box.state, uplinks={**box.state.uplinks, Slot(1): silent})
+        box.tell(DeadlinePassed())
+        assert [a for a in box.actions if isinstance(a, AskTargets)] == [AskTargets(Slot(1))]
+        box.actions.clear()
+        box.wait(0.1)
+        box.tell(probed(1, 3, is_healthy=True))
+        box.wait(1)
+        assert box.ended() == []
+    box.unplug(1)
+    box.tell(probed(2, 0, is_healthy=False))  # who fell by its targets was asked already
+    assert not any(isinstance(a, AskTargets) for a in box.actions)
 
 
 def test_targets_that_were_asked_before_an_uplink_fell_silent_do_not_vouch_for_it():

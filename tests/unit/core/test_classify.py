@@ -5,11 +5,12 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from appliance.config.addressing import learned_set
 from appliance.config.flow import Flow
 from appliance.config.intent import Match, Protocol, TrafficClass
 from appliance.config.load import parse_config
 from appliance.core.classify import Sites, classify, holds, lan_of
-from tests.flows import FLOWS, flow
+from tests.flows import FLOWS, NAMES, flow
 from tests.unit.config.files import SOUND, changed
 from tests.unit.plan.examples import BRANCH, VOICE
 
@@ -47,6 +48,25 @@ FLOW = Flow(
 def test_a_condition_holds_or_does_not(match: Match, other: dict) -> None:
     assert holds(match, FLOW)
     assert not holds(match, replace(FLOW, **other))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_known"),
+    [
+        ({}, False),
+        ({"name": "example.net"}, True),
+        ({"name": "deep.www.example.net"}, True),
+        ({"name": "notexample.net"}, False),
+        ({"name": "net"}, False),
+        ({"learned": frozenset({learned_set(("example.net", "example.com"))})}, True),
+        ({"learned": frozenset({learned_set(("example.net",))})}, False),  # of another match
+    ],
+)
+def test_a_flow_is_known_by_its_name_or_by_what_was_told_of_its_address(
+    change: dict, is_known: bool
+) -> None:
+    match = Match(domains=("example.net", "example.com"))
+    assert holds(match, replace(FLOW, **change)) == is_known
 
 
 def test_conditions_of_one_match_hold_together() -> None:
@@ -104,3 +124,18 @@ def test_an_application_that_is_named_is_found(
     assert found.traffic_class.name == "voice"
     assert found.match is not None
     assert found.match.rule == f"match 2, application {name}"
+
+
+@pytest.mark.parametrize(("name", "class_name", "asked"), NAMES)
+def test_by_default_an_application_is_known_by_its_domains(
+    name: str, class_name: str, asked: str
+) -> None:
+    text = changed("classes:\n  - name: voice\n    match: [{dscp: ef}]\n", "", SOUND)
+    text = changed("  - class: voice\n    tiers", "  - class: realtime\n    tiers", text)
+    text = changed("address: 192.168.1.1/24}", "address: 192.168.1.1/24, dns: true}", text)
+    called = replace(flow("tcp", "198.51.100.7", 443), name=asked)
+    found = classify(parse_config(text, "box.yaml"), called)
+    assert found.traffic_class.name == class_name
+    if class_name != "default":
+        assert found.match is not None
+        assert found.match.rule == f"by default, application {name}"

@@ -7,15 +7,22 @@ from appliance.core.estimate import UNMEASURED, Counts
 from appliance.core.liveness import (
     BURSTS,
     FALL_MEMORY_S,
+    MOMENT_S,
+    MOST_PATIENCE_S,
     acquit,
     answer,
+    came_late,
+    doubted_until,
+    end_boost,
     fall,
     forget,
     holding,
     is_dying_with_others,
     is_wrong,
     miss,
+    moment,
     needed,
+    patience,
     spend_burst,
 )
 from appliance.core.sequential import UNTROUBLED, LossTest
@@ -80,6 +87,21 @@ def test_the_way_up_takes_answers_and_time() -> None:
     assert risen.tests == (UNTROUBLED,)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        PathState(UP.plane),
+        UP._replace(liveness=Liveness.SUSPECT, unanswered=1),
+        UP,
+        fall(UP, 90.0),
+        fall(UP, 90.0)._replace(liveness=Liveness.RISING, since=99.5),
+        fall(UP, 90.0)._replace(liveness=Liveness.RISING, since=95.0, answers=9),
+    ],
+)
+def test_with_an_answer_nothing_is_left_to_forgive(path: PathState) -> None:
+    assert answer(path._replace(forgiven=8), 100.0, 1).forgiven == 0
+
+
 def test_a_path_that_never_fell_is_up_with_its_first_answer() -> None:
     path = answer(PathState(UP.plane), 5.0, 1)
     assert (path.liveness, path.up_since) == (Liveness.UP, 5.0)
@@ -99,20 +121,74 @@ def test_falling_twice_is_one_fall() -> None:
 def test_a_wrong_verdict_is_taken_back_with_the_history() -> None:
     path = acquit(fall(UP, 100.0), 100.1)
     assert (path.liveness, path.up_since) == (Liveness.UP, UP.up_since)
-    assert path.doubt_until == pytest.approx(102.1)
-    assert is_wrong(fall(UP, 100.0), 3, 100.2)
-    assert not is_wrong(fall(UP, 100.0), 2, 100.2)
-    assert not is_wrong(fall(UP, 100.0), 9, 104.0)
+    assert doubted_until(path) == pytest.approx(102.1)
+
+
+@pytest.mark.parametrize(("missing", "enough"), [(9, 3), (3, 3), (2, 2), (1, 1), (0, 1)])
+def test_it_was_wrong_when_what_was_missing_comes_after_all(missing: int, enough: int) -> None:
+    path = fall(UP._replace(unanswered=missing, missed_at=99.9, late=9), 100.0)
+    assert not is_wrong(path, 100.1)
+    for count in range(enough):
+        assert path.late == count
+        assert not is_wrong(path, 100.1)
+        path = came_late(path, 99.9)
+    assert is_wrong(path, 100.1)
+    assert not is_wrong(path, 104.0)  # so late it may have come back meanwhile
+
+
+def test_what_was_asked_before_the_silence_says_nothing_of_it() -> None:
+    path = fall(UP._replace(unanswered=4, missed_at=99.9), 100.0)
+    assert came_late(path, 99.89) is path
+    alive = UP._replace(missed_at=99.9)
+    assert came_late(alive, 99.9) is alive
+
+
+def test_a_path_that_stood_still_once_is_given_more_time_for_ten_minutes() -> None:
+    estimate = UNMEASURED._replace(delay_us=20_000)
+    path = fall(UP._replace(unanswered=4, missed_at=100.0, estimate=estimate), 100.05)
+    assert moment(path, 100.05) == MOMENT_S
+    path = acquit(path, 100.08)  # it stood still for 60 ms
+    assert moment(path, 101.0) == patience(path, 700.0) == pytest.approx(0.09)
+    assert moment(path, 701.0) == MOMENT_S
+    more = acquit(fall(path._replace(missed_at=200.0), 200.1), 200.5)
+    assert patience(more, 201.0) == MOST_PATIENCE_S
+    less = acquit(fall(more._replace(missed_at=300.0), 300.1), 300.05)
+    assert patience(less, 301.0) == MOST_PATIENCE_S
+
+
+def test_a_fall_counts_when_patience_will_not_cover_its_reason() -> None:
+    """It stood still for half a second, and may do so again and again."""
+    path = UP
+    for now in (100.0, 200.0):
+        path = acquit(fall(path._replace(missed_at=now), now + 0.05), now + 0.5)
+    assert path.falls == 2
+    assert holding(path, 5.0, 201.0) == 60.0
+
+
+def test_a_fall_that_is_taken_back_leaves_the_one_before_it_where_it_was() -> None:
+    real = fall(UP, 0.0)._replace(liveness=Liveness.UP, missed_at=590.0)
+    wrong = acquit(fall(real, 590.0), 590.1)
+    assert (wrong.falls, wrong.fell_at) == (1, 0.0)
+    assert holding(fall(wrong, 1150.0), 5.0, 1151.0) == 5.0
+
+
+def test_fast_probing_ends_with_a_fall_and_has_its_price() -> None:
+    path = UP._replace(boosts=Bucket(6.0, 100.0), boosted_at=100.0)
+    after = fall(path, 105.5)
+    assert after.boosted_at is None
+    assert after.boosts == (0.5, 105.5)
+    assert end_boost(after, 107.0) is after
 
 
 def test_a_wrong_verdict_does_not_make_the_next_fall_a_second_one() -> None:
-    path = fall(acquit(fall(UP, 100.0), 100.1), 130.0)
+    path = fall(acquit(fall(UP._replace(missed_at=100.0), 100.0), 100.1), 130.0)
     assert holding(path, 5.0, 140.0) == 5.0
     assert holding(fall(path._replace(liveness=Liveness.UP), 150.0), 5.0, 160.0) == 60.0
 
 
 def test_two_wrong_verdicts_in_close_succession_are_a_trouble_of_its_own() -> None:
-    again = acquit(fall(acquit(fall(UP, 100.0), 100.1), 130.0), 130.1)
+    once = acquit(fall(UP._replace(missed_at=100.0), 100.0), 100.1)
+    again = acquit(fall(once._replace(missed_at=130.0), 130.0), 130.1)
     assert again.up_since == 130.1
     assert again.falls == 0  # yet no reason to hold it off for longer and longer
 

@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import pytest
 
+from appliance.contract.ids import Slot
 from appliance.core.state import Liveness
-from tests.unit.core.examples import DEFAULT, HQ, VOICE, VOICE_POLICY, intent, policy
+from tests.unit.core.examples import DEFAULT, HQ, SHOP, VOICE, VOICE_POLICY, intent, peer, policy
 from tests.unit.core.world import Line, World
 
 
@@ -110,6 +111,48 @@ def test_a_noisy_line_is_left_alone() -> None:
     print(f"noise: {len(world.moves) - 2} moves, {probes:.0f} probes/s on 4 paths at 50/s")
     assert len(world.moves) == 2  # the first choices
     assert probes <= 300  # looking closer costs something, within bounds
+
+
+@pytest.mark.parametrize(("stands_s", "jitter_s"), [(0.06, 0.0), (0.06, 0.002), (0.1, 0.002)])
+def test_a_line_that_stands_still_now_and_then_is_left_once_at_most(stands_s, jitter_s) -> None:
+    """Every 30 s, four minutes. It loses nothing; its death is noticed soon all the same."""
+    world = World(intent(), seed=3)
+    world.keep_log = False
+    world.lines[1].jitter_s = jitter_s
+    world.far[HQ, 2].delay_s = 0.015
+    stream = world.stream(VOICE, HQ, 50)
+    world.run(75)
+    away_s = 0.0
+    for _ in range(8):
+        world.lines[1].stands_until = world.now + stands_s
+        for _ in range(60):
+            world.run(0.5)
+            away_s += 0.0 if str(world.carrier(DEFAULT, HQ)).startswith("1") else 0.5
+    moves = [m for at, m in world.moves if at > 1075 and m.class_name == DEFAULT]
+    before = len(stream.lost)
+    world.lines[1].cut()
+    world.run(1)
+    lost = len(stream.lost) - before
+    print(f"{stands_s} s: {len(moves)} moves, {away_s} s away, then {lost} lost of 50 a second")
+    assert len(moves) <= 4
+    assert away_s <= 10
+    assert lost <= 13
+
+
+def test_a_line_that_dies_after_it_stood_still_stays_dead() -> None:
+    """Answers that were under way when it was condemned are no sign of life."""
+    for seed in range(5):
+        world = World(intent(peers=(peer("hq", 3), peer("shop", 4))), seed=seed)
+        world.keep_log = False
+        world.run(75)
+        world.lines[1].stands_until = world.now + 0.06
+        world.run(0.06 + 0.05)
+        world.lines[1].cut()
+        for step in range(300):
+            world.run(0.01)
+            assert str(world.carrier(VOICE, HQ)).startswith("2")
+            assert str(world.carrier(DEFAULT, SHOP)).startswith("2")
+            assert step < 150 or not world.state.uplinks[Slot(1)].is_usable
 
 
 @pytest.mark.parametrize("hold_s", [5.0, 10.0, 14.0, 60.0])

@@ -15,6 +15,7 @@ from appliance.core.pace import (
     BOX_BOOSTS_RATE,
     boost,
     interval,
+    is_grave,
     unboost,
 )
 from appliance.core.sequential import UNTROUBLED, LossTest, Run
@@ -96,6 +97,29 @@ def test_its_cost_is_bounded_and_a_lone_loss_leaves_a_reserve(test, spent) -> No
         assert boost(at(10.0 + spent), after._replace(tests=(GRAVE,))).boosted_at is not None
     later = boost(at(10.0 + spent + (BOOST_LEAST + BOOST_RESERVE) / BOOSTS_RATE + 1), after)
     assert later.boosted_at is not None
+
+
+def test_what_speaks_for_a_return_is_nothing_grave() -> None:
+    recovering = LossTest(True, Run(4.6, 300, 0))
+    assert is_grave(UP._replace(tests=(recovering, GRAVE)))
+    assert not is_grave(UP._replace(tests=(recovering, LONE)))
+
+
+def test_a_lone_loss_leaves_half_of_the_tokens() -> None:
+    path = UP._replace(boosts=Bucket(BOOSTS / 2, 10.0), tests=(LONE,))
+    assert boost(at(10.0), path) is path
+    assert boost(at(10.0), path._replace(tests=(GRAVE,))).boosted_at == 10.0
+
+
+def test_what_a_brownout_costs_is_there_again_after_twenty_seconds() -> None:
+    brownout_s, pause_s, now = 2.5, 20.0, 10.0
+    path = UP
+    for _ in range(20):
+        path = boost(at(now), path)._replace(tests=(GRAVE,))
+        assert unboost(path, now + brownout_s - 0.01) is path
+        path = unboost(path._replace(tests=(LossTest(True),)), now + brownout_s)
+        assert path.boosted_at is None
+        now += pause_s
 
 
 def test_a_path_that_does_not_answer_is_not_looked_at_closer() -> None:

@@ -22,6 +22,7 @@ from appliance.core.events import (
 )
 from appliance.core.replay import recall, replay
 from appliance.core.state import State, steering
+from tests.unit.core.box import Box
 from tests.unit.core.examples import (
     DEFAULT_POLICY,
     DSL,
@@ -221,6 +222,31 @@ def test_what_was_recalled_goes_on_to_decide_the_same(eventful: World) -> None:
         beginning = recall(state_after(one for one in told if one[0] <= cut))
         events = [(cut, one) for one in beginning] + [one for one in told if one[0] > cut]
         assert steered(events, ends[number:]) == truly[number:]
+
+
+def test_each_path_of_a_class_is_recalled_with_its_own_size() -> None:
+    """Of the whole class the core is told the smallest only."""
+    box = Box(intent(voice=policy(VOICE_POLICY, mode=Mode.DUPLICATE)))
+    box.wait(5)
+    held = box.state.sites[HQ].classes[VOICE].assignment
+    assert held.second is not None
+    box.tell(PathMtuChanged(held.second, 1300))
+    assert box.state.sites[HQ].classes[VOICE].assignment.mtu == 1300
+    again = state_after((box.now, event) for event in recall(box.state))
+    sizes = {each: again.sites[HQ].paths[each.plane].mtu for each in held.paths}
+    assert sizes == {held.carriers[0].path: None, held.second: 1300}
+
+
+def test_a_line_that_is_full_is_recalled_as_full() -> None:
+    box = Box()
+    box.tell(LineFilled(Slot(2), is_full=True))
+    again = state_after((box.now, event) for event in recall(box.state))
+    assert {slot: uplink.filled.since for slot, uplink in again.uplinks.items()} == {
+        1: None,
+        2: 0.0,
+    }
+    box.tell(LineFilled(Slot(2), is_full=False))
+    assert not any(isinstance(event, LineFilled) for event in recall(box.state))
 
 
 def steered(events: list[tuple[float, Event]], ends: list[float]) -> list[object]:

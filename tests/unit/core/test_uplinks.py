@@ -11,6 +11,7 @@ from appliance.core.decide import decide, next_deadline
 from appliance.core.events import (
     AnswerReturned,
     DeadlinePassed,
+    FarEndReported,
     IntentChanged,
     LoopStalled,
     PathsSampled,
@@ -215,6 +216,19 @@ def test_a_far_end_that_dies_is_not_taken_for_all_uplinks_dying() -> None:
     assert list(box.warnings) == ["no-path hq"]
 
 
+def test_what_was_answered_after_all_excuses_no_other_uplink() -> None:
+    """One answer over the dsl came late: that the far end is alive, the fibre is dead."""
+    box = Box(intent())
+    box.wait(5)
+    miss(box, "hq/2-1")
+    box.tell(AnswerReturned(named("hq/2-1"), 1, sent_age_s=0.024, is_late=True))
+    for _ in range(4):
+        for name in ("hq/1-1", "hq/1-2"):
+            miss(box, name)
+    assert not box.state.uplinks[Slot(1)].is_usable
+    assert box.carrier() == "2-1"
+
+
 def test_no_uplink_without_any_answer_stands_in_for_a_silent_one() -> None:
     """The far end may have fallen silent; and what is known to be dead is worse in any case."""
     box = Box(intent())
@@ -275,16 +289,70 @@ def test_a_verdict_that_was_an_error_is_taken_back_quickly(box) -> None:
     """A stall of a tenth of a second looked like death: the answers came after all."""
     condemn(box)
     box.now += 0.1
-    late = Sample(
-        recovered=4, delay_us=120_000, delay_min_us=118_000, delay_max_us=121_000, span_us=100_000
-    )
-    box.tell(PathsSampled(tuple((p, late) for p in box.paths if p.plane.local == 1)))
+    late = [p for p in box.paths if p.plane.local == 1]
+    for count in range(1, 4):
+        for each in late:
+            box.tell(AnswerReturned(each, count, sent_age_s=0.12, is_late=True))
     assert box.path("hq/1-1").liveness is Liveness.UP
     box.wait(1, but={"hq/1-1": SLOW, "hq/1-2": SLOW})
     assert box.moves(DEFAULT)[-1] == "uplink-down 2-1"  # there is some doubt left
     box.wait(3, but={"hq/1-1": SLOW, "hq/1-2": SLOW})
     assert box.moves(DEFAULT)[-1] == "recovered 1-1"  # 2 s later, as it had been clean before
     assert box.carrier(VOICE) == "2-1"  # its SLA forbids such a delay: it holds for longer
+
+
+def test_an_answer_from_before_the_silence_acquits_nobody(box) -> None:
+    condemn(box)
+    assert box.tell(AnswerReturned(path("hq", 1, 1), 1, sent_age_s=0.5)) == []
+    assert box.path("hq/1-1").liveness is Liveness.DOWN
+    assert not box.state.uplinks[Slot(1)].is_usable
+
+
+def test_the_far_ends_word_waits_for_a_path_that_may_stand_still(box) -> None:
+    """What it has not got yet may be on its way, as it was the last time."""
+    one = path("hq", 1, 1)
+
+    def miss_two() -> None:
+        for count in (1, 2):
+            box.now += 0.02
+            box.tell(ProbeOverdue(one, 0.024, count, 0.0))
+
+    miss_two()
+    box.tell(FarEndReported(one, 3, 0))
+    assert box.path("hq/1-1").liveness is Liveness.DOWN
+    box.now += 0.04
+    for count in (1, 2):
+        box.tell(AnswerReturned(one, count, sent_age_s=0.08, is_late=True))
+    assert box.path("hq/1-1").liveness is Liveness.UP
+    box.wait(5)
+    miss_two()
+    box.tell(FarEndReported(one, 3, 0))
+    assert box.path("hq/1-1").liveness is Liveness.SUSPECT
+    box.now += 0.05
+    box.tell(ProbeOverdue(one, 0.024, 3, 0.0))
+    assert box.path("hq/1-1").liveness is Liveness.SUSPECT
+    box.now += 0.1
+    box.tell(ProbeOverdue(one, 0.024, 4, 0.0))
+    assert box.path("hq/1-1").liveness is Liveness.DOWN
+
+
+def test_a_stall_forgives_what_was_missing_and_is_told_of_later(box) -> None:
+    for count in (1, 2, 3):
+        box.now += 0.02
+        box.tell(ProbeOverdue(path("hq", 1, 1), 0.024, count, 0.08))
+    box.tell(LoopStalled(0.3))
+    box.now += 0.01
+    box.tell(ProbeOverdue(path("hq", 1, 1), 0.024, 4, 0.09))  # sent before the stall ended
+    assert box.path("hq/1-1").liveness is Liveness.UP
+    for count in (5, 6, 7):
+        box.now += 0.02
+        box.tell(ProbeOverdue(path("hq", 1, 1), 0.008, count, 0.2))
+        assert box.path("hq/1-1").liveness is Liveness.SUSPECT
+        assert box.path("hq/1-1").unanswered == count - 4
+    box.tell(AnswerReturned(path("hq", 1, 1), 1))
+    assert box.path("hq/1-1").forgiven == 0
+    box.tell(ProbeOverdue(path("hq", 1, 1), 0.001, 4, 0.2))
+    assert box.path("hq/1-1").unanswered == 4
 
 
 def test_our_own_stall_is_nobodys_fault(box) -> None:

@@ -57,6 +57,7 @@ class Line:
     loss_in: float = 0.0
     cut_out: bool = False
     cut_in: bool = False
+    stands_until: float = 0.0  # it keeps all packets until then, and loses none
 
     def cut(self) -> None:
         self.cut_out = self.cut_in = True
@@ -107,7 +108,11 @@ class World:
         self._tie = 0
         self._answered: dict[Slot, float] = {}
         self._reflector = SessionReflector(
-            session_rate=100_000, session_burst=100_000, total_rate=10_000_000, total_burst=10**6
+            # Answers are made when probes are sent, some for later: it must never refuse one.
+            session_rate=1000,
+            session_burst=10**6,
+            total_rate=1000,
+            total_burst=10**7,
         )
         self.sessions: dict[PathId, Session] = {}
         self._routes: dict[tuple[ClassName, SiteName], PathId | None] = {}
@@ -220,6 +225,7 @@ class World:
             if loss and draw() < loss:
                 return None
             delay += line.delay_s
+            delay += max(0.0, line.stands_until - self.now - delay)
             if line.jitter_s:
                 delay += line.jitter_s * (2 * draw() - 1)
         return max(0.0001, delay)
@@ -276,10 +282,12 @@ class World:
         slot = session.path.plane.local
         self._answered[slot] = max(self._answered.get(slot, 0.0), answer.sent_ns / 1e9)
         session.is_late = False
-        if session.is_failing:
+        if session.is_failing or answer.was_overdue:
             if not session.sender.unanswered and session.sender.answers_in_row >= RETURNED:
                 session.is_failing = False
-            self.tell(AnswerReturned(session.path, session.sender.answers_in_row))
+            age_s = self.now - answer.sent_ns / 1e9
+            count = session.sender.answers_in_row
+            self.tell(AnswerReturned(session.path, count, age_s, is_late=answer.was_overdue))
 
     def _watch(self, session: Session) -> None:
         late, overdue = session.sender.next_late_ns(), session.sender.next_deadline_ns()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.kernel.conntrack import TrackedFlow, end_flows, parse_flow
-from appliance.kernel.netlink import attribute, nested
+from appliance.kernel.conntrack import FlowKey, TrackedFlow, _of, end_flows, parse_flow
+from appliance.kernel.netlink import attribute, attributes, messages, nested
 
 MARK = 0x21000000
 
@@ -115,3 +115,18 @@ def test_no_damage_breaks_the_reading(place: int, junk: bytes) -> None:
     whole = message()
     list(parse_flow(whole[:place] + junk + whole[place + len(junk) :]))
     list(parse_flow(whole[:place]))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "kinds"),
+    [("192.0.2.9", "198.51.100.7", (1, 2)), ("2001:db8::9", "2001:db8:f::7", (3, 4))],
+)
+def test_one_flow_is_named_as_the_kernel_names_it(
+    source: str, destination: str, kinds: tuple[int, int]
+) -> None:
+    ends = ip_address(source), ip_address(destination)
+    ((_, _, _, payload),) = messages(_of(FlowKey(17, ends[0], 9, ends[1], 443), 1 << 8))
+    assert payload[0] == (2 if ends[0].version == 4 else 10)
+    original = attributes(attributes(payload, 4)[1])
+    assert attributes(original[1]) == dict(zip(kinds, (e.packed for e in ends), strict=True))
+    assert attributes(original[2]) == {1: b"\x11", 2: b"\0\x09", 3: b"\x01\xbb"}

@@ -19,6 +19,7 @@ CAKE: dict[str, Any] = {
         "diffserv": "diffserv4",
         "nat": True,
         "ingress": False,
+        "split_gso": True,
         "overhead": 78,
     },
 }
@@ -51,6 +52,11 @@ def test_shapers_and_clsact_are_seen_and_other_qdiscs_are_not():
         Key(Kind.SHAPER, ("bl-up1",)): Shaper(19_000_000, 78, is_ingress=False),
         Key(Kind.CLSACT, ("eth0",)): Clsact(),
     }
+
+
+def test_a_shaper_that_cuts_nothing_up_is_seen():
+    ((_, seen),) = each_qdisc([{**CAKE, "options": {**CAKE["options"], "split_gso": False}}])
+    assert seen == Shaper(19_000_000, 78, is_ingress=False, keeps_gso=True)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,9 @@ def test_routes_of_a_group_that_goes_with_its_last_member_are_made_again():
     assert [op.key for op in ops if isinstance(op.item, Route)] == [default(1, 6), default(2, 6)]
 
 
+RESET = "ct state established meta l4proto tcp reject with tcp reset"
+
+
 def test_a_class_leaves_by_permitted_uplinks_only():
     voice = replace(ex.BRANCH.policies[0], metered=False)
     bulk = replace(ex.BRANCH.policies[1], internet=Internet.NONE)
@@ -112,10 +115,15 @@ def test_a_class_leaves_by_permitted_uplinks_only():
         name: text.partition(f"chain {name} {{\n")[2].partition("\n  }")[0].split("\n")
         for name in ("leave_1", "leave_2", "leave_3", "forward")
     }
-    assert [line.strip() for line in chains["leave_1"]] == ['oifname { "eth0" } return', "drop"]
-    assert [line.strip() for line in chains["leave_2"]] == ["drop"]
+    assert [line.strip() for line in chains["leave_1"]] == [
+        'oifname { "eth0" } return',
+        RESET,
+        "drop",
+    ]
+    assert [line.strip() for line in chains["leave_2"]] == [RESET, "drop"]
     assert [line.strip() for line in chains["leave_3"]] == [
         'oifname { "eth0", "wwan0" } return',
+        RESET,
         "drop",
     ]
     rules = [line.strip() for line in chains["forward"]]

@@ -40,9 +40,12 @@ class World:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def ask(self, targets: Sequence[Target], device: str, mark: int) -> list[Outcome]:
+    async def ask(
+        self, targets: Sequence[Target], device: str, mark: int, enough: int | None
+    ) -> list[Outcome]:
+        """One target of more than are enough may hang; all do that are behind a dead line."""
         self.asked.append((self.now, device, mark))
-        await asyncio.sleep(self.hangs_s)
+        await asyncio.sleep(0 if enough is not None and self.is_alive else self.hangs_s)
         return [Outcome(t, self.is_alive, "no answer within 2 s") for t in targets]
 
     def tell(self, event: UplinkProbed) -> None:
@@ -149,6 +152,19 @@ def test_an_uplink_in_doubt_is_asked_at_once() -> None:
     world = World()
     world.play((7, ATTACHED), (1, "doubt"))
     assert [at for at, _, _ in world.asked] == [0.0, 5.0, 7.0]
+
+
+def test_in_doubt_no_target_is_waited_for_that_hangs_and_not_in_the_round_under_way() -> None:
+    world = World(replace(UPLINK, quorum=2), hangs_s=2.0)
+    world.play((1, ATTACHED), (1, "doubt"))
+    assert [at for at, _, _ in world.asked] == [0.0, 1.0]
+    assert [(at, event.took_s) for at, event in world.told] == [(1.0, 0.0)]
+
+
+def test_doubts_that_keep_coming_do_not_keep_a_dead_uplink_alive() -> None:
+    world = World(hangs_s=2.0)
+    world.play((4, ATTACHED), (0, False), *[(0.5, "doubt")] * 20)
+    assert world.told[-1][1].is_healthy is False
 
 
 def test_facts_that_keep_changing_do_not_keep_a_dead_uplink_alive() -> None:

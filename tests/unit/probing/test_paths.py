@@ -133,6 +133,7 @@ async def test_silence_is_told_and_so_is_the_return(bench: Bench) -> None:
     bench.restore(ONE)
     bench.prober._paths[PathId(HQ, ONE)].sample_due_ns = 1 << 62  # as at a slow pace
     await bench.until(lambda: any(e.consecutive >= 5 for e in bench.of(AnswerReturned)))
+    assert all(e.sent_age_s > 0 for e in bench.of(AnswerReturned))
     have = len(bench.of(PathsSampled))
     await bench.until(lambda: len(bench.of(PathsSampled)) > have)
 
@@ -332,6 +333,21 @@ async def test_the_return_of_a_path_is_told_though_its_session_is_another_one(be
     assert not bench.of(AnswerReturned, TWO)
 
 
+async def test_a_path_that_has_returned_does_not_fail_in_its_next_session(bench: Bench) -> None:
+    """A return would be told of what was never gone."""
+    path, one = PathId(HQ, ONE), {PathId(HQ, ONE): bench.far}
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    bench.silence(ONE)
+    await bench.until(lambda: bool(bench.of(ProbeOverdue)))
+    bench.prober.measure({})
+    bench.prober.measure(one)
+    assert bench.prober._paths[path].is_failing
+    await bench.until(lambda: not bench.prober._paths[path].is_failing)
+    bench.prober.measure({})
+    bench.prober.measure(one)
+    assert not bench.prober._paths[path].is_failing
+
+
 async def test_a_flood_of_packets_does_not_keep_silence_from_being_told(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +389,61 @@ async def test_a_stall_is_forgiven_although_much_waits_to_be_read(
     await bench.until(lambda: bool(shifts))
     assert not waiting
     assert shifts[0] > 100_000_000
+
+
+async def test_a_stall_is_noticed_while_much_waits_to_be_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deadlines wait for what is read in several turns: a stall between two of these is one."""
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
+    flood = [Packet(b"no answer of ours", b"somebody", END, 0, 64, 0)] * BATCH
+    waiting = [flood] * 200
+    receive = bench.prober._socket.receive
+    monkeypatch.setattr("appliance.probing.paths.PATIENCE_NS", 60_000_000_000)
+    monkeypatch.setattr(
+        bench.prober._socket, "receive", lambda: waiting.pop() if waiting else receive()
+    )
+    while not bench.prober._behind_ns:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+    bench.events.clear()
+    time.sleep(0.15)  # noqa: ASYNC251 - the loop is to stand still
+    await bench.until(lambda: not waiting)
+    stalls = [event.late_s for event in bench.events if isinstance(event, LoopStalled)]
+    assert max(stalls) > 0.1
+
+
+async def test_a_late_answer_is_told_also_of_a_path_that_answers_in_time_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.until(lambda: bool(bench.of(PathsSampled)))
+    prober = bench.prober
+    entry = prober._paths[PathId(HQ, ONE)]
+    kept: list[Packet] = []
+    is_over = False
+    receive = prober._socket.receive
+
+    def late() -> list[Packet]:
+        """One answer of the path is kept until it is over."""
+        packets = list(receive())
+        if is_over:
+            return [*packets, *(kept.pop() for _ in kept[:])]
+        for packet in packets:
+            ssid = int.from_bytes(packet[0][prober._ssid_at : prober._ssid_at + 2])
+            if not kept and prober._by_answer.get((packet[1], ssid)) is entry:
+                kept.append(packet)
+                packets.remove(packet)
+                break
+        return packets
+
+    monkeypatch.setattr(prober._socket, "receive", late)
+    await bench.until(lambda: entry.is_failing)
+    await bench.until(lambda: not entry.is_failing)
+    bench.events.clear()
+    is_over = True
+    await bench.until(lambda: bool(bench.of(AnswerReturned)))
+    told = bench.of(AnswerReturned)
+    assert [each.is_late for each in told] == [True]
+    assert 0.02 < told[0].sent_age_s < 3
 
 
 async def test_each_probe_of_a_traced_path_is_told_once(bench: Bench) -> None:

@@ -91,6 +91,16 @@ async def test_a_round_ends_with_its_last_answer() -> None:
     assert all(o.is_answered for o in outcomes)
 
 
+async def test_a_round_ends_when_enough_have_answered() -> None:
+    with listener() as port, listener(hangs=True) as hanging:
+        targets = (tcp(hanging), tcp(port), tcp(port))
+        started = clock.monotonic()
+        outcomes = await ask(targets, "lo", 0, enough=2, timeout_s=30)
+        assert clock.monotonic() - started < 5
+    assert [o.is_answered for o in outcomes] == [False, True, True]
+    assert outcomes[0].detail == "not waited for"
+
+
 async def test_why_there_was_no_answer_is_said() -> None:
     with listener() as port:
         pass  # closed again: nobody listens there

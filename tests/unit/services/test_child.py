@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -32,8 +33,14 @@ async def until(condition: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.005)
 
 
+class Running(Protocol):
+    """What goes on until it is cancelled."""
+
+    async def run(self) -> None: ...
+
+
 @contextlib.asynccontextmanager
-async def running(service: Service) -> AsyncIterator[None]:
+async def running(service: Running) -> AsyncIterator[None]:
     task = asyncio.ensure_future(service.run())
     try:
         yield

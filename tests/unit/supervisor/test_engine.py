@@ -8,7 +8,7 @@ from appliance.config.addressing import plane_nexthop
 from appliance.contract.ids import Slot, exit_plane
 from appliance.core.actions import EndFlows
 from appliance.core.decide import initial_state
-from appliance.core.events import AnswerLate, IntentChanged, UplinkChanged
+from appliance.core.events import AnswerLate, IntentChanged, UplinkChanged, UplinkProbed
 from appliance.core.state import State, steering
 from appliance.plan.breakout import NO_EXITS, Exits
 from appliance.plan.text import render_op
@@ -30,6 +30,7 @@ def hub() -> Engine:
         prober=_Prober(),
         steer=lambda _ops: None,
         end_flows=lambda _action: None,
+        ask_targets=lambda _slot: None,
         exits=lambda _state: NO_EXITS,
         is_in_force=lambda: True,
         on_drift=lambda: pytest.fail("nothing drifts"),
@@ -73,6 +74,7 @@ async def test_a_dead_uplink_is_left_for_the_internet_at_once_and_its_flows_end_
     steered: list[str] = []
     ended: list[tuple[int, tuple[str, ...]]] = []
     is_ended = asyncio.Event()
+    asked: list[Slot] = []
 
     def end(action: EndFlows) -> None:
         ended.append((action.uplink, action.classes))
@@ -83,6 +85,7 @@ async def test_a_dead_uplink_is_left_for_the_internet_at_once_and_its_flows_end_
         prober=_Prober(),
         steer=lambda ops: steered.extend(render_op(op) for op in ops),
         end_flows=end,
+        ask_targets=asked.append,
         exits=_with_carrier,  # of the dead one the kernel has nothing any more
         is_in_force=lambda: True,
         on_drift=lambda: pytest.fail("nothing drifts"),
@@ -99,6 +102,21 @@ async def test_a_dead_uplink_is_left_for_the_internet_at_once_and_its_flows_end_
     async with asyncio.timeout(10):
         await is_ended.wait()
     assert ended == [(1, ("voice", "default"))]
+    assert asked == []  # it has no carrier
     assert engine.steering == steering(engine.state)
     assert engine.steering.working == {2}
+    engine.close()
+
+
+async def test_an_uplink_that_nothing_takes_and_that_dies_is_no_way_to_the_internet() -> None:
+    """Its targets tell, while the kernel says nothing of it and no class moves."""
+    engine = hub()
+    async with asyncio.timeout(10):
+        while engine.state.pending:  # noqa: ASYNC110 - each turn counts
+            await asyncio.sleep(0)
+    assert engine.steering.working == {1, 2}
+    moves = engine.moves.total()
+    engine.handle(UplinkProbed(Slot(2), 0, 3, is_healthy=False, evidence="evidence"))
+    assert engine.moves.total() == moves
+    assert engine.steering.working == {1}
     engine.close()

@@ -5,9 +5,10 @@ from ipaddress import ip_address
 
 import pytest
 
+from appliance.config.intent import Match
 from appliance.contract.decision import CarrierStatus, FlowStatus
 from appliance.core.classify import Sites
-from appliance.kernel.conntrack import TrackedFlow
+from appliance.kernel.conntrack import FlowKey, TrackedFlow
 from appliance.supervisor.flows import rated, status_of
 from tests.unit.plan.examples import BRANCH, BULK, VOICE
 
@@ -106,3 +107,14 @@ def test_the_rule_is_the_first_that_what_is_known_allows(port: int, rule: str) -
     intent = replace(BRANCH, classes=(both, *BRANCH.classes[1:]))
     (row,) = rated(intent, [], [replace(CALL, port=port)], 2.0, None)
     assert status_of(intent, SITES, row, lambda *_: ()).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [("www.example.com", "match 7"), (None, "no match takes it")]
+)
+def test_the_rule_is_that_of_the_name_it_calls(name: str | None, rule: str) -> None:
+    known = replace(BRANCH.classes[0], matches=(Match(domains=("example.com",), rule="match 7"),))
+    intent = replace(BRANCH, classes=(known, *BRANCH.classes[1:]))
+    (row,) = rated(intent, [], [CALL], 2.0, None)
+    assert CALL.key == FlowKey(17, CALL.source, 40000, CALL.destination, 5060)
+    assert status_of(intent, SITES, row, lambda *_: (), server_name=name).rule == rule

@@ -1,12 +1,17 @@
 """What is kept as the last good configuration, and when systemd is told that the box is ready."""
 
 import asyncio
+import os
 import socket
+import stat
+import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from appliance.config.errors import ConfigError
+from appliance.supervisor.disk import Disk
 from tests.unit.supervisor.living import StubbornKernel, codes, life, running, until, write
 
 
@@ -23,6 +28,60 @@ async def test_what_is_in_force_is_kept_and_not_what_the_file_has_become(tmp_pat
         with pytest.raises(ConfigError):
             await lived.reload()
         assert last_good.read_text() == text
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_writes_that_a_disk_holds_up_end_with_the_newest_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[int, int]
+) -> None:
+    """In whatever order, and the file is a whole one at any time."""
+    last_good = tmp_path / "state/last-good.yaml"
+    may_end, sync = (Event(), Event()), os.fsync
+    waiting = list(may_end)
+
+    def slowly(file: int) -> None:
+        if waiting and stat.S_ISREG(os.fstat(file).st_mode):  # no folder
+            assert waiting.pop(0).wait(20)
+        sync(file)
+
+    def drafts() -> int:
+        return len(list(last_good.parent.glob(".*.new")))
+
+    texts = [write(tmp_path).read_text()]
+    lived = life(tmp_path, StubbornKernel())
+    async with running(lived):
+        await until(last_good.exists)
+        monkeypatch.setattr(lived, "_state_disk", Disk("state", wait_s=0.5))
+        monkeypatch.setattr("appliance.kernel.files.os.fsync", slowly)
+        for prefix in ("192.0.2.128/25", "192.0.2.64/26"):
+            texts.append(write(tmp_path, prefix).read_text())
+            await lived.reload()
+            assert "last-good" in codes(lived)
+        assert last_good.read_text() == texts[0]
+        for have, place in zip((1, 0), order, strict=True):
+            may_end[place].set()
+            await until(lambda: drafts() == have)  # noqa: B023
+            is_newest = may_end[1].is_set()
+            assert last_good.read_text() == (texts[2] if is_newest else texts[0])
+        await until(lambda: "last-good" not in codes(lived))
+
+
+async def test_a_write_that_is_under_way_is_ended_before_the_supervisor_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, sync = Event(), os.fsync
+
+    def slowly(file: int) -> None:
+        begun.set()
+        time.sleep(0.2)
+        sync(file)
+
+    monkeypatch.setattr("appliance.supervisor.run.END_S", 20.0)
+    monkeypatch.setattr("appliance.kernel.files.os.fsync", slowly)
+    config = write(tmp_path)
+    async with running(life(tmp_path, StubbornKernel())):
+        await until(begun.is_set)
+    assert (tmp_path / "state/last-good.yaml").read_text() == config.read_text()
 
 
 async def test_a_reload_does_not_say_ready_for_a_box_that_never_was(

@@ -66,6 +66,7 @@ def _hub(sites: int = SITES) -> Engine:
         prober=_Prober(),
         steer=lambda _ops: None,
         end_flows=lambda _action: None,
+        ask_targets=lambda _slot: None,
         exits=lambda _state: NO_EXITS,
         is_in_force=lambda: True,
         on_drift=lambda: pytest.fail("nothing drifts"),
@@ -83,6 +84,7 @@ def _source(engine: Engine, directory: Path, reflector: SessionReflector = REFLE
         reconciler=SimpleNamespace(ops=Counter(), ops_failed=0),
         rates=SimpleNamespace(ops=Counter(), lines={}),
         prober=SimpleNamespace(sent=0, answered=0),
+        server_names=SimpleNamespace(name_of=lambda _flow: None),
         reflection=SimpleNamespace(counters=reflector.counters),
     )
     config = ConfigStatus("hub.yaml", "0" * 12, 0.0)
@@ -139,12 +141,12 @@ async def test_of_very_many_moves_at_once_each_keeps_its_reason_and_a_few_their_
     assert 16 <= logged.count("moved") < len(history.moves)
     assert 0 < logged.count("more than the log takes") <= logged.count("moved")
 
-    told = source.classify(parse_flow("192.0.2.9", "10.0.3.9"))
+    told = await source.classify(parse_flow("192.0.2.9", "10.0.3.9"))
     assert (told.class_name, told.site) == ("default", "s1")
     assert [each.path for each in told.carriers] == ["s1/2-1"]
-    away = source.classify(parse_flow("192.0.2.9", "198.51.100.7"))
+    away = await source.classify(parse_flow("192.0.2.9", "198.51.100.7"))
     assert (away.site, [each.uplinks for each in away.carriers]) == ("internet", ["dsl"])
-    assert source.classify(parse_flow("192.0.2.9", "192.0.2.7")).carriers == ()
+    assert (await source.classify(parse_flow("192.0.2.9", "192.0.2.7"))).carriers == ()
 
     ours = [uplink(1, "cable"), uplink(2, "dsl")]
     peers = engine.state.intent.peers

@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
+from threading import Event as Flag
+from threading import Timer
+from typing import Any
 
 import pytest
 
@@ -31,7 +34,7 @@ from appliance.stamp.sample import Sample
 from appliance.telemetry import recorder as module
 from appliance.telemetry.recorder import Recorder
 from appliance.telemetry.recording import open_recording, read_history
-from appliance.telemetry.segments import files
+from appliance.telemetry.segments import Segments, files
 from tests.unit.api.scripted import MOVE
 from tests.unit.telemetry.small_disk import files_of_at_most
 
@@ -109,6 +112,32 @@ async def test_cancelling_loses_nothing_that_was_recorded_before(tmp_path: Path)
         recorder.record_move(MOVE)
     assert _read(tmp_path) == [(1.0, INTENT)]
     assert read_history(tmp_path, 10).moves == (MOVE,)
+
+
+@pytest.mark.parametrize("is_hanging", [False, True])
+async def test_the_end_waits_for_a_slow_disk_and_not_for_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_hanging: bool
+) -> None:
+    begun, may_end = Flag(), Flag()
+    append = Segments.append
+
+    def slowly(segments: Segments, *what: Any) -> None:
+        begun.set()
+        assert may_end.wait(20)
+        append(segments, *what)
+
+    monkeypatch.setattr(module, "END_S", 0.01 if is_hanging else 20)
+    monkeypatch.setattr(Segments, "append", slowly)
+    async with _writing(_new(tmp_path)) as recorder:
+        recorder.record_event(1.0, INTENT, STATE)
+        await _until(begun.is_set)
+        recorder.record_event(2.0, LoopStalled(0.1), STATE)
+        if not is_hanging:
+            Timer(0.1, may_end.set).start()
+    assert (files(tmp_path, "events") == []) == is_hanging
+    may_end.set()
+    assert recorder._thread.finish(20)
+    assert _read(tmp_path) == [(1.0, INTENT), (2.0, LoopStalled(0.1))]
 
 
 async def test_the_disk_is_never_used_beyond_the_bound(
