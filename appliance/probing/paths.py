@@ -218,7 +218,7 @@ class PathProber:
             self._arm()
 
     def verify(self, path: PathId, alternative: PathId | None) -> None:
-        """Send a burst on the path now, and ask over the alternative what arrived of its probes."""
+        """Send a burst on the path now, and ask over the alternative what arrives of its probes."""
         entry = self._paths.get(path)
         if entry is None:
             return
@@ -229,10 +229,24 @@ class PathProber:
         other = self._paths.get(alternative) if alternative is not None else None
         if other is not None and other.path.site == path.site:
             self._probe(other)
-            question = encode_path_report([entry.session.ssid])
-            self._side(other, other.side.ask(self._now(), question))
+            self._question(entry, other)
         self._flush()
         self._arm()
+
+    def _question(self, entry: _Path, other: _Path) -> None:
+        """Ask over the other path what arrived: not before all that was sent should be there."""
+        now = self._now()
+        due_ns, forward_ns = entry.session.due_there_ns(now), other.session.forward_ns
+        if due_ns is None or forward_ns is None:
+            return  # nobody could tell what the answer says
+        wait_ns = due_ns - now - forward_ns + other.session.margin_ns
+        self._loop.call_later(max(0, wait_ns) / 1e9, self._ask, entry, other)
+
+    def _ask(self, entry: _Path, other: _Path) -> None:
+        if self._paths.get(entry.path) is entry and self._paths.get(other.path) is other:
+            question = encode_path_report([entry.session.ssid])
+            self._side(other, other.side.ask(self._now(), question))
+            self._flush()
 
     def trace(self, paths: frozenset[PathId]) -> None:
         """Keep each answered probe of these paths, and of no others, until it is taken."""
@@ -470,20 +484,22 @@ class PathProber:
         )
 
     def _receive_side(self, entry: _Path, octets: bytes, received: int) -> None:
-        tlvs, told = entry.side.receive(octets, received)
+        answer, told = entry.side.receive(octets, received)
         for event in told:
             self._emit(event)
-        report = find(tlvs, Type.PATH_REPORT)
-        if report is not None:
-            self._read_report(entry, report)
+        report = find(answer.tlvs, Type.PATH_REPORT)
+        if report is not None and answer.forward_ns is not None:
+            self._read_report(entry, report, answer.sent_ns + answer.forward_ns)
 
-    def _read_report(self, entry: _Path, value: Octets) -> None:
+    def _read_report(self, entry: _Path, value: Octets, at_ns: int) -> None:
         for report in decode_path_report(value):
             plane = plane_of_ssid(report.ssid)
             other = self._paths.get(PathId(entry.path.site, plane))
-            if other is not None and other.session.unanswered:
-                arrived = other.session.arrived(report)
-                self._emit(FarEndReported(other.path, other.session.unanswered, arrived))
+            if other is None:
+                continue
+            due, arrived = other.session.arrived(report, at_ns)
+            if due:
+                self._emit(FarEndReported(other.path, due, arrived))
 
     # -- deadlines -----------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from appliance.contract.ids import PathId, Plane, Slot
 from appliance.core.events import Event, PathMtuChanged, TrafficSampled
 from appliance.stamp.packet import Octets
 from appliance.stamp.pmtu import PathMtu, Phase
-from appliance.stamp.sender import SessionSender
+from appliance.stamp.sender import Answer, SessionSender
 from appliance.stamp.tlv import (
     COUNT_MODULUS,
     Type,
@@ -82,8 +82,8 @@ class SideSession:
             return self.ask(now_ns, encode_direct_measurement(sent))
         return None
 
-    def receive(self, octets: bytes, received_ns: int) -> tuple[bytes, list[Event]]:
-        """An answer: its TLVs, and what it tells. Raises StampError."""
+    def receive(self, octets: bytes, received_ns: int) -> tuple[Answer, list[Event]]:
+        """An answer, and what it tells. Raises StampError."""
         answer = self._session.receive(octets, received_ns)
         told: list[Event] = []
         size = self.padded_sizes.pop(answer.sequence, None)
@@ -95,7 +95,7 @@ class SideSession:
             told += self._compare(measurement)
         elif is_refused(answer.tlvs, Type.DIRECT_MEASUREMENT):
             self.compared = None  # what is missing there is nobody's fault on the way
-        return answer.tlvs, told
+        return answer, told
 
     def next_deadline_ns(self) -> int | None:
         """When an answer to a padded probe will be overdue. None when none is awaited."""

@@ -68,6 +68,7 @@ class SessionSender:
     next_sequence: int
     unanswered: int  # overdue probes sent after the latest-sent one that was answered
     answers_in_row: int  # since a probe was last overdue
+    forward_ns: int | None  # the way forth of the latest answer, as in `Answer`; None: not known
 
     __slots__ = (
         "_authenticator",
@@ -92,6 +93,7 @@ class SessionSender:
         "_timeout_ns",
         "answers_in_row",
         "counters",
+        "forward_ns",
         "next_sequence",
         "ssid",
         "unanswered",
@@ -124,6 +126,7 @@ class SessionSender:
         self.next_sequence = first_sequence
         self.unanswered = 0
         self.answers_in_row = 0
+        self.forward_ns = None
         self._authenticator = None if key is None else Authenticator(key)
         self._base_size = base_size(self._authenticator)
         self._floor_ns = floor_ns
@@ -220,6 +223,7 @@ class SessionSender:
         if 0 <= dwell_ns <= delay_ns:
             delay_ns -= dwell_ns
             forward: int | None = forward_ns
+            self.forward_ns = forward_ns
         else:
             # A receive time of ours that went back with the wall clock, or times of the reflector
             # that no clock gives: what is known is how long it took in all.
@@ -336,9 +340,8 @@ class SessionSender:
         if self._smoothed_ns < 0:
             return None
         # Twice the deviation would be exceeded by one answer in nine, of a normal distribution.
-        margin_ns = max(SUSPECT_FLOOR_NS, self._k * self._deviation_ns)
         for sequence, sent_ns in self._awaited.values():
-            return sent_ns + self._smoothed_ns + margin_ns + self._grace(sequence)
+            return sent_ns + self._smoothed_ns + self.margin_ns + self._grace(sequence)
         return None
 
     def suspect(self) -> None:
@@ -347,8 +350,7 @@ class SessionSender:
         Only the floor of the margin sinks. What the path's own deviation asks for stays.
         """
         if self._smoothed_ns >= 0:
-            margin_ns = max(SUSPECT_FLOOR_NS, self._k * self._deviation_ns)
-            self._timeout_ns = min(self._timeout_ns, self._smoothed_ns + margin_ns)
+            self._timeout_ns = min(self._timeout_ns, self._smoothed_ns + self.margin_ns)
 
     def handle_timer(self, now_ns: int, shift_ns: int = 0) -> tuple[tuple[int, int], ...]:
         """Give up the probes whose deadline has passed: (sequence number, send time) of each.
@@ -402,17 +404,36 @@ class SessionSender:
         self._interval.overdue_from = self._highest_overdue + 1
         return sample
 
-    def arrived(self, report: PathReport) -> int:
-        """How many of the `unanswered` probes arrived there, by a report that came another way.
+    def due_there_ns(self, sent_ns: int) -> int | None:
+        """When a probe that is sent then has arrived, if at all, by the far end's clock.
 
-        0 means that the way forth is cut; as many as are unanswered, that only the way back is.
+        None while it is not known how long the way forth takes.
         """
+        return None if self.forward_ns is None else sent_ns + self.forward_ns + self.margin_ns
+
+    @property
+    def margin_ns(self) -> int:
+        """How much later than usual a packet comes at most, as a rule."""
+        return max(SUSPECT_FLOOR_NS, self._k * self._deviation_ns)
+
+    def arrived(self, report: PathReport, at_ns: int) -> tuple[int, int]:
+        """What a report that came another way, of the far end's time `at_ns`, says of the silence.
+
+        How many probes since the latest that was answered should have been there by then, and how
+        many of those were: none when the way forth is cut, all when only the way back is.
+        """
+        due, newest_due = 0, self._highest_answered
+        for sequence, sent_ns in (*self._overdue.values(), *self._awaited.values()):
+            if sequence > self._highest_answered:
+                due_ns = self.due_there_ns(sent_ns)
+                if due_ns is not None and due_ns <= at_ns:
+                    due, newest_due = due + 1, max(newest_due, sequence)
         newest = self.next_sequence - 1
         highest = newest - ((newest - report.highest) & _LOW_32)
         if highest <= self._highest_answered:
-            return 0
+            return due, 0
         arrived = (report.received - self._reflector_next) & _LOW_32
         if arrived >= _HALF:  # the reflector started anew
             arrived = report.received
-        in_flight = max(0, highest - self._highest_overdue)  # no verdict on these yet
-        return min(self.unanswered, max(0, arrived - in_flight))
+        early = max(0, highest - newest_due)  # were there sooner than they had to be
+        return due, min(due, max(0, arrived - early))

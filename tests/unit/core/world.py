@@ -37,6 +37,7 @@ from appliance.core.state import State
 from appliance.core.steering import Steering
 from appliance.stamp.reflector import SessionReflector
 from appliance.stamp.sender import SessionSender
+from appliance.stamp.tlv import PathReport
 from tests.unit.core.examples import facts
 
 BURST = 3
@@ -332,16 +333,21 @@ class World:
         if action.alternative is not None:
             out = self._passes(action.alternative, out=True)
             back = self._passes(action.alternative, out=False)
-            if out is not None and back is not None:
-                self._at(self.now + out + back, lambda: self._report(session))
+            due_ns = session.sender.due_there_ns(round(self.now * 1e9))
+            if out is not None and back is not None and due_ns is not None:
+                at = max(self.now + out, due_ns / 1e9 + 1e-3)
+                self._at(at, lambda: self._report(session, back))
 
-    def _report(self, session: Session) -> None:
-        source = str(session.path).encode()
+    def _report(self, session: Session, back: float) -> None:
+        source, at_ns = str(session.path).encode(), round(self.now * 1e9)
         report = self._reflector.received(source, session.sender.ssid)
-        unanswered = session.sender.unanswered
-        if report is not None and unanswered:
-            arrived = session.sender.arrived(report)
-            self.tell(FarEndReported(session.path, unanswered, arrived))
+        if report is not None:
+            self._at(self.now + back, lambda: self._tell_report(session, report, at_ns))
+
+    def _tell_report(self, session: Session, report: PathReport, at_ns: int) -> None:
+        due, arrived = session.sender.arrived(report, at_ns)
+        if due:
+            self.tell(FarEndReported(session.path, due, arrived))
 
 
 def plane(text: str) -> Plane:

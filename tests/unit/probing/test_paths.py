@@ -144,11 +144,30 @@ async def test_the_far_end_tells_over_another_path_what_it_did_not_get(bench: Be
     await bench.until(lambda: bool(bench.of(ProbeOverdue)))
     before = bench.prober.sent
     bench.prober.verify(PathId(HQ, ONE), PathId(HQ, TWO))
-    assert bench.prober.sent == before + BURST + 1  # one asks over the other path
+    assert bench.prober.sent == before + BURST + 1  # one looks at the other path
     await bench.until(lambda: bool(bench.of(FarEndReported)))
     report = bench.of(FarEndReported)[0]
     assert report.received == 0
-    assert report.sent >= 1
+    assert report.sent >= BURST + 1  # it was asked when all of the burst should have arrived
+
+
+async def test_nobody_is_asked_what_arrived_while_the_way_forth_is_unknown(bench: Bench) -> None:
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
+    bench.silence(ONE)
+    bench.prober._paths[PathId(HQ, ONE)].session.forward_ns = None
+    bench.prober.verify(PathId(HQ, ONE), PathId(HQ, TWO))
+    await bench.until(lambda: any(e.unanswered > BURST for e in bench.of(ProbeOverdue)))
+    assert not bench.of(FarEndReported)
+
+
+async def test_a_question_about_a_path_that_is_gone_is_not_asked(bench: Bench) -> None:
+    await bench.until(lambda: len(bench.of(PathsSampled)) >= 2)
+    bench.silence(ONE)
+    bench.prober.verify(PathId(HQ, ONE), PathId(HQ, TWO))
+    bench.prober.measure({PathId(HQ, TWO): bench.far})
+    have = len(bench.of(PathsSampled, TWO))
+    await bench.until(lambda: len(bench.of(PathsSampled, TWO)) > have + 1)
+    assert not bench.of(FarEndReported)
 
 
 async def test_padded_probes_settle_on_the_device_mtu_and_say_so_once(bench: Bench) -> None:

@@ -572,28 +572,55 @@ def test_a_session_that_is_older_there_is_joined() -> None:
 # -- what the far end says over another path ------------------------------------------------------
 
 
+def said(path: Path, *, later_ns: int = 2 * MS) -> tuple[int, int]:
+    """What the far end knows when a probe that is sent `later_ns` from now arrives there."""
+    report = path.reflector.received(SOURCE, SSID)
+    assert report is not None
+    return path.sender.arrived(report, path.now + path.forth_ns + path.offset_ns + later_ns)
+
+
 @pytest.mark.parametrize(
     ("fates", "arrived"), [("ffffff", 0), ("bbbbbb", 6), ("bffbff", 2), ("fffffb", 1)]
 )
-def test_a_path_report_tells_which_way_is_cut(fates: str, arrived: int) -> None:
-    path = Path()
+@pytest.mark.parametrize("offset_ns", [0, 10**12, -(10**12)])
+def test_a_path_report_tells_which_way_is_cut(fates: str, arrived: int, offset_ns: int) -> None:
+    path = Path(offset_ns=offset_ns)
     path.settle()
     lose(path, fates)
     assert path.sender.unanswered == 6
-    report = path.reflector.received(SOURCE, SSID)
-    assert report is not None
-    assert path.sender.arrived(report) == arrived
+    assert said(path) == (6, arrived)
 
 
-def test_a_report_counts_no_probe_without_a_verdict() -> None:
+def test_a_report_is_of_probes_without_a_verdict_too() -> None:
     path = Path()
     path.settle()
     lose(path, "fb")
     for _ in range(2):
-        path.reflect(path.probe())  # arrived there, but may still be answered
-    report = path.reflector.received(SOURCE, SSID)
-    assert report is not None
-    assert path.sender.arrived(report) == 1
+        path.reflect(path.probe())
+    assert path.sender.unanswered == 2
+    assert said(path) == (4, 3)
+
+
+def test_a_report_is_not_of_probes_that_may_be_on_their_way() -> None:
+    path = Path()
+    path.settle()
+    lose(path, "f")
+    before = path.now
+    for _ in range(3):
+        path.probe(before + 20 * MS)
+    path.sender.handle_timer(path.now + 10**10)
+    assert path.sender.unanswered == 4
+    assert said(path, later_ns=0) == (1, 0)  # a quicker path can tell no more
+    assert said(path) == (4, 0)
+    path.reflect(path.sender.probe(path.now))  # one comes sooner than it had to
+    assert said(path, later_ns=0) == (1, 0)
+
+
+def test_a_report_says_nothing_where_the_way_forth_was_never_measured() -> None:
+    path = Path()
+    lose(path, "fbf")
+    assert path.sender.due_there_ns(path.now) is None
+    assert said(path) == (0, 0)
 
 
 def test_a_report_from_before_the_trouble_tells_nothing() -> None:
@@ -601,20 +628,17 @@ def test_a_report_from_before_the_trouble_tells_nothing() -> None:
     path.settle(10)
     report = path.reflector.received(SOURCE, SSID)
     assert report is not None
+    at_ns = path.now + path.forth_ns
     path.settle(10)
     lose(path, "ff")
-    assert path.sender.arrived(report) == 0
+    assert path.sender.arrived(report, at_ns) == (0, 0)
 
 
 def test_a_report_of_a_reflector_that_knows_nothing_is_of_no_arrival() -> None:
     path = Path()
     path.settle()
     lose(path, "bb")
-    assert path.sender.arrived(PathReport(SSID)) == 0
-    fresh = Path()
-    lose(fresh, "fff")
-    assert fresh.sender.arrived(PathReport(SSID)) == 0
-    assert fresh.sender.arrived(PathReport(SSID, 3, 2)) == 3
+    assert path.sender.arrived(PathReport(SSID), path.now + 10**9) == (2, 0)
 
 
 def test_a_report_after_the_reflector_started_anew() -> None:
@@ -622,9 +646,7 @@ def test_a_report_after_the_reflector_started_anew() -> None:
     path.settle()
     path.reflector = SessionReflector()
     lose(path, "bfbb")
-    report = path.reflector.received(SOURCE, SSID)
-    assert report is not None
-    assert path.sender.arrived(report) == 3
+    assert said(path) == (4, 3)
 
 
 def test_reports_are_asked_for_over_another_path() -> None:
@@ -633,12 +655,13 @@ def test_reports_are_asked_for_over_another_path() -> None:
     other.sender = SessionSender(SSID + 1)
     path.settle()
     lose(path, "bf")
-    other.now = path.now
+    other.now = path.now + 2 * MS
     answer = other.receive(other.reflect(other.probe(tlvs=encode_path_report([SSID]))))
     value = find(answer.tlvs, Type.PATH_REPORT)
     assert value is not None
     (report,) = decode_path_report(value)
-    assert path.sender.arrived(report) == 1
+    assert answer.forward_ns is not None
+    assert path.sender.arrived(report, answer.sent_ns + answer.forward_ns) == (2, 1)
 
 
 # -- TLVs of answers ------------------------------------------------------------------------------
