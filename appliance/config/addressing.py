@@ -35,6 +35,7 @@ FILTER_PRIORITY_FIRST = 45312  # of tc filters
 FILTER_PRIORITY_LAST = 45567
 ONCE_PRIORITY = FILTER_PRIORITY_FIRST  # on ingress of planes, before what makes packets wait
 COPY_PRIORITIES = FILTER_PRIORITY_FIRST, FILTER_PRIORITY_FIRST + 1  # on egress: of a site, of all
+BOND_PRIORITY = FILTER_PRIORITY_FIRST + 2  # on egress of planes
 NEXTHOP_ID_BASE = 0x0B000000  # nexthop ids NEXTHOP_ID_BASE .. 0x0bffffff and groups 0x4......
 
 MANAGEMENT_SUBNET = 0xFFFF

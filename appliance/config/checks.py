@@ -269,6 +269,8 @@ def _policies(parts: Parts) -> Iterator[Finding]:
             yield Finding((*path, "when"), "only mode `duplicate` sends anything twice", hint)
         if not parts.is_whole("uplinks"):
             continue
+        if policy.mode is Mode.BOND:
+            yield from _unshaped(parts, policy, path)
         labels = [
             ((*path, "tiers", place, item), label)
             for place, tier in enumerate(policy.tiers or ())
@@ -292,6 +294,17 @@ def _policies(parts: Parts) -> Iterator[Finding]:
         if not policy.metered and used and all(metered[label] for label in used):
             message = "no uplink may carry the class: all are metered"
             yield Finding((*path, "metered"), message, "add a label to the tiers, or leave it out")
+
+
+def _unshaped(parts: Parts, policy: schema.Policy, path: Path) -> Iterator[Finding]:
+    """A bond sends each packet where a shaper lets it through first, so each line needs one."""
+    labels = {label for tier in policy.tiers or () for label in tier}
+    for uplink in parts.uplinks.values():
+        is_named = not labels or (uplink.label or uplink.name) in labels
+        is_used = is_named and (policy.metered or not uplink.metered)
+        if is_used and uplink.shaping is None:
+            message = f"mode `bond` needs the rates of uplink `{uplink.name}`"
+            yield Finding((*path, "mode"), message, f"add `shaping` to {uplink.name}")
 
 
 def _gateways(parts: Parts) -> Iterator[Finding]:

@@ -216,10 +216,14 @@ class Sla:
         return (self.loss_ratio, self.delay_us, self.jitter_us, self.mos) == (None,) * 4
 
 
+BOND_LOSS = 0.01  # a path that loses more slows a flow over several of them, unless told otherwise
+
+
 class Mode(StrEnum):
     SINGLE = "single"  # the whole class over the best path
     SHARE = "share"  # per flow, by weight, over all paths of the tier that meet the SLA
     DUPLICATE = "duplicate"  # as `single`, and a copy of each packet over a second path
+    BOND = "bond"  # per packet, over paths of the tier that meet the SLA and share no uplink
 
 
 class When(StrEnum):
@@ -304,8 +308,16 @@ class Intent:
     @property
     def duplicated(self) -> tuple[TrafficClass, ...]:
         """The classes whose packets may leave twice."""
-        twice = {p.class_name for p in self.policies if p.mode is Mode.DUPLICATE}
-        return tuple(each for each in self.classes if each.name in twice)
+        return self._in_mode(Mode.DUPLICATE)
+
+    @property
+    def bonded(self) -> tuple[TrafficClass, ...]:
+        """The classes of which one flow may take several paths."""
+        return self._in_mode(Mode.BOND)
+
+    def _in_mode(self, mode: Mode) -> tuple[TrafficClass, ...]:
+        names = {p.class_name for p in self.policies if p.mode is mode}
+        return tuple(each for each in self.classes if each.name in names)
 
     @property
     def default_class(self) -> TrafficClass:
@@ -345,11 +357,18 @@ def permits(policy: Policy, uplink: Uplink) -> bool:
 
 def without_copies(intent: Intent) -> Intent:
     """The same intent for a box that cannot duplicate: mode `single` where it is `duplicate`."""
-    if not intent.duplicated:
+    return _with_mode(intent, Mode.DUPLICATE, Mode.SINGLE)
+
+
+def without_bonds(intent: Intent) -> Intent:
+    """The same intent for a box that cannot bond: mode `share` where it is `bond`."""
+    return _with_mode(intent, Mode.BOND, Mode.SHARE)
+
+
+def _with_mode(intent: Intent, mode: Mode, instead: Mode) -> Intent:
+    if all(policy.mode is not mode for policy in intent.policies):
         return intent
-    policies = tuple(
-        replace(p, mode=Mode.SINGLE) if p.mode is Mode.DUPLICATE else p for p in intent.policies
-    )
+    policies = tuple(replace(p, mode=instead) if p.mode is mode else p for p in intent.policies)
     return replace(intent, policies=policies)
 
 

@@ -235,7 +235,7 @@ def _policy(
     return intent.Policy(
         class_name=name,
         tiers=tiers or unstated,
-        sla=intent.Sla(policy.sla.loss, policy.sla.delay, policy.sla.jitter, policy.sla.mos),
+        sla=_sla(policy),
         mode=policy.mode,
         fallback=policy.fallback,
         metered=policy.metered,
@@ -243,6 +243,13 @@ def _policy(
         internet=policy.internet,
         when=policy.when or intent.When.ALWAYS,
     )
+
+
+def _sla(policy: schema.Policy) -> intent.Sla:
+    loss = policy.sla.loss
+    if loss is None and policy.mode is intent.Mode.BOND:
+        loss = intent.BOND_LOSS
+    return intent.Sla(loss, policy.sla.delay, policy.sla.jitter, policy.sla.mos)
 
 
 def _probing(probing: schema.Probing) -> intent.Probing:

@@ -59,6 +59,7 @@ class ClassPlan:
     is_fail_closed: bool
     is_duplicated: bool = False
     is_wary: bool = False  # duplicated only while impaired
+    is_bonded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,7 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
             is_metered = own.metered or far.metered
             if tier is not None and (policy.metered or not is_metered):
                 candidates.append(Candidate(plane, tier, is_metered, own.weight, names[plane]))
-        is_duplicated = policy.mode is Mode.DUPLICATE
-        classes.append(_class_plan(policy, places, candidates, is_duplicated=is_duplicated))
+        classes.append(_class_plan(policy, places, candidates))
     return Shape(
         tuple(ends),
         names,
@@ -171,17 +171,24 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
 
 
 def _class_plan(
-    policy: Policy, places: Mapping[Sla, int], candidates: list[Candidate], *, is_duplicated: bool
+    policy: Policy,
+    places: Mapping[Sla, int],
+    candidates: list[Candidate],
+    *,
+    has_far_end: bool = True,
 ) -> ClassPlan:
+    """Without a far end nobody would let only one of two packets in, or see one flow as one."""
+    is_duplicated = has_far_end and policy.mode is Mode.DUPLICATE
     return ClassPlan(
         policy.class_name,
         policy,
         places[policy.sla],
         tuple(candidates),
-        policy.mode is not Mode.SHARE,
+        policy.mode not in {Mode.SHARE, Mode.BOND},
         policy.fallback is Fallback.FAIL_CLOSED,
         is_duplicated,
         is_duplicated and policy.when is When.IMPAIRED,
+        has_far_end and policy.mode is Mode.BOND,
     )
 
 
@@ -198,8 +205,7 @@ def _internet(intent: Intent, places: Mapping[Sla, int]) -> Shape:
             for u in sorted(intent.uplinks, key=lambda u: u.slot)
             if policy.internet is Internet.LOCAL and permits(policy, u)
         ]
-        # There is no far end that would let only one of two packets in.
-        classes.append(_class_plan(policy, places, candidates, is_duplicated=False))
+        classes.append(_class_plan(policy, places, candidates, has_far_end=False))
     return Shape(
         tuple(names),
         names,

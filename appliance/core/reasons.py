@@ -220,6 +220,8 @@ def policy(plan: Policy) -> str:
         parts.append(f"MOS at least {sla.mos}")
     if plan.mode.value == "share":
         parts.append("shared by weight")
+    if plan.mode.value == "bond":
+        parts.append("bonded")
     if plan.mode.value == "duplicate":
         parts.append("sent twice" if plan.when.value == "always" else "sent twice while impaired")
     parts.append(plan.fallback.value.replace("-", " "))

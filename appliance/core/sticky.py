@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from appliance.contract.ids import OUTSIDE
 from appliance.core.actions import Cause
+from appliance.core.bond import together
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import doubted_until, holding
 from appliance.core.selection import SUSPECT, Standing, best, gains
@@ -38,6 +39,22 @@ def choose(
     plan: ClassPlan, standings: list[Standing], held: ClassState | None, now: float
 ) -> Choice:
     """Decide about one class toward one site."""
+    choice = _choose(plan, standings, held, now)
+    if not plan.is_bonded:
+        return choice
+    carrying = {c.path.plane for c in held.assignment.carriers} if held else set()
+    if choice.after:
+        return choice._replace(after=together(choice.after, carrying))
+    members = [s for s in standings if s.candidate.plane in carrying and s.is_usable and s.meets]
+    after = together(members, carrying)
+    if choice.after is None and len(after) < len(members) == len(carrying):
+        return Choice(after, Cause.CONFIGURED, choice.review_at)  # flows were spread until now
+    return choice
+
+
+def _choose(
+    plan: ClassPlan, standings: list[Standing], held: ClassState | None, now: float
+) -> Choice:
     carriers = held.assignment.carriers if held else ()
     by_plane = {s.candidate.plane: s for s in standings}
     members = [by_plane[c.path.plane] for c in carriers if c.path.plane in by_plane]
@@ -223,7 +240,7 @@ def _volunteer(
             review_at = min(review_at, due)
         if due <= now + SOON_S:
             (soon if due > now else ripe).append(standing)
-    if ripe and best([*ripe, *soon]) in soon:
+    if ripe and ((plan.is_bonded and soon) or best([*ripe, *soon]) in soon):
         return Choice(review_at=review_at)
     return _promote(plan, members, ripe, review_at)
 

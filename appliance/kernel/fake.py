@@ -18,6 +18,7 @@ from appliance.kernel.nflog import LoggedPacket
 from appliance.plan.plan import (
     SHARED,
     Add,
+    Bond,
     Change,
     Clsact,
     Copy,
@@ -50,10 +51,10 @@ _ONLY_SET = SHARED | {Kind.WIREGUARD, Kind.PEER, Kind.SHAPER, Kind.REDIRECT, Kin
 _ON_DEVICE = frozenset(
     {
         *(Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS),
-        *(Kind.SHAPER, Kind.REDIRECT, Kind.CLSACT, Kind.ONCE, Kind.COPY),
+        *(Kind.SHAPER, Kind.REDIRECT, Kind.CLSACT, Kind.ONCE, Kind.COPY, Kind.BOND),
     }
 )
-_STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})
+_STEERING = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE, Kind.BOND})
 
 
 class Crash(BaseException):
@@ -85,6 +86,7 @@ class FakeKernel:
         self.drops: dict[str, int] = {}
         self.queues: dict[str, QueueCounters] = {}
         self.trouble: str | None = None  # with duplicating
+        self.bond_trouble: str | None = None
         self.missing: tuple[MissingFeature, ...] = ()  # for shaping
         self.tried: list[bool] = []  # shaping, with or without shares
         self.flows: list[TrackedFlow] = []
@@ -174,6 +176,9 @@ class FakeKernel:
 
     def duplication_trouble(self) -> str | None:
         return self.trouble
+
+    def bonding_trouble(self) -> str | None:
+        return self.bond_trouble
 
     def read_drops(self, device: str) -> int | None:
         return self.drops.get(device)
@@ -291,6 +296,10 @@ class FakeKernel:
                 if not self._has_device(name) or not (to is None or self._has_device(to)):
                     return errno.ENODEV
                 return None if name in self.clsacts else errno.EINVAL
+            case Bond():
+                if not all(self._has_device(each) for each in (name, *item.devices)):
+                    return errno.ENODEV
+                return None if name in self.clsacts else errno.EINVAL
             case Once():
                 if not self._has_device(name):
                     return errno.ENODEV
@@ -332,6 +341,8 @@ class FakeKernel:
                 self.owned[key] = replace(item, to="*")  # as tc shows it
             if isinstance(item, Copy) and item.to == name:
                 self.owned[key] = Copy("*", "")
+            if isinstance(item, Bond) and name in item.devices:
+                self.owned[key] = Bond("*")
         self._drop(lambda k, _: k.kind in _ON_DEVICE and k.ident[0] == name)
         self._cascade_down(name)
 

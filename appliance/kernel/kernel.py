@@ -167,6 +167,10 @@ class Kernel(Protocol):
         """Why this kernel cannot send packets twice and let them in once; None when it can."""
         ...
 
+    def bonding_trouble(self) -> str | None:
+        """Why this kernel cannot spread a flow over planes; None when it can."""
+        ...
+
     def read_drops(self, device: str) -> int | None:
         """Packets that the root qdisc of a device has dropped; None for one that is not there."""
         ...

@@ -12,7 +12,7 @@ from contextlib import aclosing, closing
 from itertools import groupby
 
 from appliance.config.intent import Address
-from appliance.kernel import duplicate, listing, tc
+from appliance.kernel import bond, duplicate, listing, tc
 from appliance.kernel import rtnetlink as rt
 from appliance.kernel.conntrack import (
     FlowKey,
@@ -23,6 +23,7 @@ from appliance.kernel.conntrack import (
     read_flows,
 )
 from appliance.kernel.features import missing_for_shaping
+from appliance.kernel.filters import BpfFilters
 from appliance.kernel.kernel import KernelError, MissingFeature, QueueCounters, is_rate
 from appliance.kernel.keys import Keys
 from appliance.kernel.netlink import InterruptedDumpError, Netlink, Refusal
@@ -60,7 +61,8 @@ class LinuxKernel:
         self._wireguard = WireguardNetlink(keys)
         self._nftables = Nftables()
         self._flow_marks = FlowMarks()
-        self._duplication = duplicate.Duplication(self._netlink)
+        self._duplication = duplicate.Duplication(BpfFilters(self._netlink))
+        self._bonding = bond.Bonding(BpfFilters(self._steering))
         self._is_safe = False
         self._turn = asyncio.Lock()
 
@@ -71,6 +73,7 @@ class LinuxKernel:
         self._nftables.close()
         self._flow_marks.close()
         self._duplication.close()
+        self._bonding.close()
 
     def use_keys(self, keys: Keys) -> None:
         self._wireguard.use_keys(keys)
@@ -98,9 +101,9 @@ class LinuxKernel:
                 if kind in tc.KINDS:
                     await tc.apply(batch)
                     continue
-                if kind in duplicate.KINDS:
+                if kind in duplicate.KINDS or kind is Kind.BOND:
                     for op in batch:
-                        self._duplication.apply(op)
+                        (self._bonding if kind is Kind.BOND else self._duplication).apply(op)
                         await asyncio.sleep(0)
                     continue
                 if kind is Kind.FILTER:
@@ -111,10 +114,14 @@ class LinuxKernel:
                     await asyncio.sleep(0)
 
     def steer(self, ops: Sequence[Op]) -> None:
-        for (is_delete, is_steering), group in groupby(ops, key=_turning):
+        for (is_delete, is_steering, _), group in groupby(ops, key=_turning):
             batch = list(group)
             if not is_steering:
                 raise KernelError(batch[0], errno.EOPNOTSUPP, "not a matter of steering")
+            if batch[0].key.kind is Kind.BOND:
+                for op in batch:
+                    self._bonding.apply(op)
+                continue
             # What is left over goes in a second batch: not if what replaces it was refused.
             self._route(self._steering, batch, is_delete)
 
@@ -170,6 +177,9 @@ class LinuxKernel:
             await self._nftables.empty_learned(half)
         except OSError as error:
             raise _failed(None, error) from error
+
+    def bonding_trouble(self) -> str | None:
+        return self._bonding.trouble()
 
     def duplication_trouble(self) -> str | None:
         return self._duplication.trouble()
@@ -281,6 +291,7 @@ class LinuxKernel:
             return {}
         seen = await tc.observe(hooked)
         seen.update(self._duplication.observe(hooked, names))
+        seen.update(self._bonding.observe(hooked, names))
         return {key: i for key, i in seen.items() if key.kind not in SHARED or key in wanted}
 
     async def _dump(self, kind: int, request: bytes) -> AsyncIterator[bytes]:
@@ -316,8 +327,9 @@ def _is_tolerated(op: Op, code: int) -> bool:
     return is_rule and (code in rt.ABSENT or code == errno.EEXIST)
 
 
-def _turning(op: Op) -> tuple[bool, bool]:
-    return isinstance(op, Delete), op.key.kind in _STEERING or is_rate(op)
+def _turning(op: Op) -> tuple[bool, bool, bool]:
+    is_bond = op.key.kind is Kind.BOND
+    return isinstance(op, Delete), is_bond or op.key.kind in _STEERING or is_rate(op), is_bond
 
 
 def _set_sysctl(op: Op) -> None:

@@ -225,7 +225,8 @@ def without_fast_path(intent: Intent) -> str:
     Of one that may still say whom it calls, these are its first ones. What has no counts is old.
     """
     young = f" ct packets != 1-{SETTLED_PACKETS}" if is_named(intent) else ""
-    seen = [c for c in intent.classes if c.set_dscp is not None or c in intent.duplicated]
+    spread = (*intent.duplicated, *intent.bonded)
+    seen = [c for c in intent.classes if c.set_dscp is not None or c in spread]
     marks = [f"{class_mark(c.index):#010x}" for c in seen]
     other = f" meta mark and {CLASS_MARK_MASK:#010x} != {_set(marks)}" if marks else ""
     return young + other

@@ -27,7 +27,7 @@ from appliance.plan.plan import (
 _GONE_WITH_DEVICE = frozenset(
     {
         *(Kind.WIREGUARD, Kind.PEER, Kind.ADDRESS),
-        *(Kind.SHAPER, Kind.REDIRECT, Kind.ONCE, Kind.COPY),
+        *(Kind.SHAPER, Kind.REDIRECT, Kind.ONCE, Kind.COPY, Kind.BOND),
     }
 )
 

@@ -23,8 +23,8 @@ class Kind(IntEnum):
     Forwarding is switched on when the firewall stands: a box that is half set up fails closed.
     What is set of conntrack is set then, too, because before there is none.
     Every other sysctl comes early, because turning IPv6 forwarding on makes the kernel drop the
-    default routers of each device that does not have `accept_ra=2` by then. Shaping and copies come
-    last, since a box without them is of use.
+    default routers of each device that does not have `accept_ra=2` by then. Shaping, copies and
+    bonds come last, since a box without them is of use.
     """
 
     DEVICE = 0
@@ -44,6 +44,7 @@ class Kind(IntEnum):
     REDIRECT = 14
     ONCE = 15
     COPY = 16
+    BOND = 17
 
 
 # Shared with whoever else runs on the box: set where we need it, never taken away.
@@ -268,6 +269,34 @@ class Copy:
     prefixes: tuple[str, ...] = field(default=(), compare=False)
 
 
+MOST_BONDED = 8  # planes of one bond
+
+
+class Stripe(NamedTuple):
+    """Packets of a class to these networks are spread over the planes of these devices, if any."""
+
+    class_index: int
+    networks: tuple[str, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bond:
+    """`tc filter add dev DEVICE egress ... bpf ...`. Key (device,).
+
+    One program for all planes of all bonds, which is told all `stripes` of the box. What is
+    observed knows these by their digest only.
+    """
+
+    digest: str
+    stripes: tuple[Stripe, ...] = field(default=(), compare=False)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Of all planes in any bond."""
+        return tuple(sorted({device for stripe in self.stripes for device in stripe.devices}))
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """A whole nftables table. Key (family, name).
@@ -307,6 +336,7 @@ Item = (
     | Redirect
     | Once
     | Copy
+    | Bond
     | Filter
 )
 Plan = Mapping[Key, Item]

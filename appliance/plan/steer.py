@@ -19,6 +19,7 @@ from appliance.config.addressing import (
 from appliance.config.intent import Intent, Mode, Network, Peer, planes
 from appliance.contract.ids import INTERNET, ClassName, Plane, SiteId, SiteName, Slot
 from appliance.core.steering import DEVICE_MTU, Assignment, Steering
+from appliance.plan.bond import Bonder
 from appliance.plan.breakout import DEFAULT_ROUTE, NO_EXITS, Exits, leading, spares
 from appliance.plan.diff import diff
 from appliance.plan.plan import Change, Item, Key, Kind, Nexthop, NexthopGroup, Op, Route
@@ -37,7 +38,9 @@ class Steerer:
     def __init__(self, intent: Intent) -> None:
         self._classes = {c.name: c for c in intent.classes}
         self._default = intent.default_class.name
-        self._sharing = {p.class_name for p in intent.policies if p.mode is Mode.SHARE}
+        together = {Mode.SHARE, Mode.BOND}
+        self._sharing = {p.class_name for p in intent.policies if p.mode in together}
+        self._bonder = Bonder(intent)
         self._peers = {p.name: p for p in intent.peers}
         self._prefixes = {p.name: site_prefixes(p) for p in intent.peers}
         self._management = {
@@ -61,7 +64,7 @@ class Steerer:
                 known = assignment, self._assignment(*where, assignment)
                 self._rendered[where] = known
             found.update(known[1])
-        return found
+        return {**found, **self._bonder.hooks(), **self._bonder.items(steering)}
 
     def ops(
         self,
@@ -90,6 +93,9 @@ class Steerer:
         new.update(self._nexthops(touched, after.detours))
         if moved is None:
             moved = before.assignments.keys() | after.assignments.keys()
+        if touched or any(name in self._bonder.names for name, _ in moved):
+            old.update(self._bonder.items(before))
+            new.update(self._bonder.items(after))
         if exits != left_exits or before.working != after.working:
             moved = {*moved, *((name, INTERNET) for name in self._classes)}
         for where in moved:

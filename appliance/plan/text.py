@@ -7,6 +7,7 @@ For logs, `plan --dry-run` and golden tests. Of these commands only those of `tc
 from typing import assert_never
 
 from appliance.config.addressing import (
+    BOND_PRIORITY,
     CLASS_MARK_MASK,
     COPY_PRIORITIES,
     ONCE_PRIORITY,
@@ -18,6 +19,7 @@ from appliance.plan.hierarchy import render_hierarchy, render_rates
 from appliance.plan.overlay import is_dummy, is_unshared
 from appliance.plan.plan import (
     Add,
+    Bond,
     Change,
     Clsact,
     Copy,
@@ -110,6 +112,9 @@ def _put(key: Key, item: Item, verb: str, full: bool) -> str:
         case Once(overlay):
             program = f"{_program(key, item, verb)} object-file once.bpf.o section once"
             return f"{program} # the same on all planes, not for {overlay}"
+        case Bond():
+            program = f"{_program(key, item, verb)} object-file bond.bpf.o section bond"
+            return f"{program} # {_bonded(item)}"
         case Copy():
             program = f"{_program(key, item, verb)} object-file twice.bpf.o section twice"
             return f"{program} # {_copied(key, item)}"
@@ -130,7 +135,7 @@ def _delete(key: Key, item: Item) -> str:
         case Redirect(protocol):
             _, hook, priority = key.ident
             return f"tc filter del dev {name} {hook} protocol {protocol} pref {priority}"
-        case Once() | Copy():
+        case Once() | Copy() | Bond():
             return _program(key, item, "del")
         case Link() | Sysctl() | Clsact():
             return f"# {name} stays as it is"
@@ -221,9 +226,11 @@ def _redirect(key: Key, redirect: Redirect) -> str:
     return " ".join(words)
 
 
-def _program(key: Key, item: Once | Copy, verb: str) -> str:
+def _program(key: Key, item: Once | Copy | Bond, verb: str) -> str:
     if isinstance(item, Once):
         hook, priority, handle = "ingress", ONCE_PRIORITY, 1
+    elif isinstance(item, Bond):
+        hook, priority, handle = "egress", BOND_PRIORITY, 1
     else:
         hook, priority, handle = "egress", copy_priority(key), copy_handle(key)
     where = f"dev {key.ident[0]} {hook} protocol all pref {priority} handle {handle:#x}"
@@ -245,6 +252,15 @@ def _copied(key: Key, item: Copy) -> str:
     if item.prefixes:
         what += f" to {', '.join(item.prefixes)}"
     return f"{what} into {item.to}" if item.to else f"{what} not copied"
+
+
+def _bonded(item: Bond) -> str:
+    stripes = [
+        f"mark {class_mark(s.class_index):#010x} to {', '.join(s.networks)} "
+        f"{'over ' + ', '.join(s.devices) if s.devices else 'not bonded'}"
+        for s in item.stripes
+    ]
+    return "; ".join(stripes) or f"bonds {item.digest}"
 
 
 def _rule(verb: str, key: Key, rule: Rule) -> str:

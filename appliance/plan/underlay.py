@@ -90,7 +90,7 @@ def _box_sysctls(intent: Intent) -> Iterator[tuple[Key, Sysctl]]:
     # Otherwise replacing one nexthop object announces every route that uses it: a detour on a hub
     # would flood each netlink listener with thousands of messages.
     yield Key(Kind.SYSCTL, ("net/ipv4/nexthop_compat_mode",)), Sysctl("0")
-    if any(p.mode is Mode.SHARE for p in intent.policies):
+    if any(p.mode in {Mode.SHARE, Mode.BOND} for p in intent.policies):
         # Spread flows, not hosts, over a group: hash ports too.
         for family in ("ipv4", "ipv6"):
             yield Key(Kind.SYSCTL, (f"net/{family}/fib_multipath_hash_policy",)), Sysctl("1")

@@ -53,7 +53,7 @@ from appliance.probing.side import plane_of_ssid
 from appliance.probing.sockets import ProbeSocket
 from appliance.services.uplinks import Link, LinkAddress, Uplinks
 from appliance.stamp.reflector import Counters, Source
-from appliance.supervisor import copies
+from appliance.supervisor import modes
 from appliance.supervisor.drops import Drops
 from appliance.supervisor.engine import Engine
 from appliance.supervisor.flow_table import FlowTable
@@ -217,7 +217,7 @@ class Box:
         return dict(shapers(intent, attachments(intent, self._facts_of(intent)), rates))
 
     def _possible(self, settings: Settings) -> Settings:
-        intent = copies.possible(settings.intent, self.kernel, self.warnings)
+        intent = modes.possible(settings.intent, self.kernel, self.warnings)
         return settings if intent is settings.intent else replace(settings, intent=intent)
 
     # -- what happens --------------------------------------------------------------------------
@@ -544,7 +544,7 @@ class Box:
         intent = self.settings.intent
         if self._drops.since_before(intent, "up", path.plane, peer.site_id):
             return None
-        if copies.are_on(path, intent, self.engine.steering):
+        if modes.are_counted_apart(path, intent, self.engine.steering):
             return None
         return self.kernel.read_counters((sent_counter(path.plane, peer.site_id),))[0]
 

@@ -53,6 +53,7 @@ ORDER = (
     "shares",
     "shaping",
     "duplicate",
+    "bond",
     "goodput",
     "sessions",
     "breakout",

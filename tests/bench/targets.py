@@ -245,6 +245,31 @@ TARGETS = (
         "ratio",
     ),
     Target(
+        "bond_ratio",
+        "bond",
+        "goodput of one TCP flow over two 20 Mbit/s lines of 10 and 25 ms in mode `bond`, over "
+        "that of the better line alone",
+        ">=",
+        1.8,
+        "ratio",
+    ),
+    Target(
+        "bond_jitter_ratio",
+        "bond",
+        "the same with 3 ms of jitter and 0.1 % loss on both",
+        ">=",
+        1.5,
+        "ratio",
+    ),
+    Target(
+        "bond_death_gap_ms",
+        "bond",
+        "how long such a flow stalls when one of its lines dies",
+        "<=",
+        300,
+        "ms",
+    ),
+    Target(
         "supervisor_cpu_ratio",
         "footprint",
         "share of the 1-GIPS core that a supervisor with 8 paths at 20 ms takes",

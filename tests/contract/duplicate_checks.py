@@ -18,13 +18,15 @@ from typing import Self
 
 from appliance.config.addressing import class_mark
 from appliance.kernel.duplicate import Duplication
+from appliance.kernel.filters import BpfFilters
 from appliance.kernel.netlink import Netlink
 from appliance.plan.plan import Add, Change, Copy, Delete, Key, Kind, Once
 from tests.contract.shell import RealWorld, shell
 
 TUN = Path("/dev/net/tun")
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 1, 0x1000
-_SO_MARK, _SO_RCVBUFFORCE = 36, 33
+SO_MARK = 36
+_SO_RCVBUFFORCE = 33
 MANY = 300
 ONE, TWO = "bl-1-1", "bl-2-2"
 ONCE = Once("fd12:3456:789a::/48")
@@ -35,6 +37,7 @@ NEAR = {4: "10.0.1.9", 6: "2001:db8:1::9"}
 FAR = {4: "10.0.1.13", 6: "2001:db8:1::19"}
 PORT = 9
 QUIET_S = 0.02
+PACKET = b"a packet"
 
 
 class Planes:
@@ -42,7 +45,7 @@ class Planes:
 
     def __init__(self) -> None:
         self.lines = {name: _tun(name) for name in (ONE, TWO)}
-        self.duplication = Duplication(Netlink(socket.NETLINK_ROUTE))
+        self.duplication = Duplication(BpfFilters(Netlink(socket.NETLINK_ROUTE)))
         self._sink = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         self._sink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 20)
         self._sink.bind(("::", PORT))
@@ -78,25 +81,25 @@ class Planes:
     def leave(self, to: str, mark: int, hops: int = 64) -> tuple[list[bytes], list[bytes]]:
         """A packet of ours leaves by the first plane; what goes out by each."""
         family = ip_address(to).version
-        self._drain(ONE), self._drain(TWO)
+        self.drain(ONE), self.drain(TWO)
         with socket.socket(
             socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM
         ) as source:
-            source.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+            source.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
             if family == 4:
                 source.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
             else:
                 source.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
-            source.sendto(b"a packet", (to, PORT))
+            source.sendto(PACKET, (to, PORT))
         time.sleep(QUIET_S)
-        return self._drain(ONE), self._drain(TWO)
+        return self.drain(ONE), self.drain(TWO)
 
-    def _drain(self, name: str) -> list[bytes]:
+    def drain(self, name: str) -> list[bytes]:
         found = []
         with suppress(BlockingIOError):
             while True:
                 found.append(os.read(self.lines[name], 2048))
-        return [packet for packet in found if packet.endswith(b"a packet")]
+        return [packet for packet in found if packet.endswith(PACKET)]
 
 
 def _tun(name: str) -> int:

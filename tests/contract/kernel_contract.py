@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from appliance.config.addressing import class_table, plane_nexthop
 from appliance.config.intent import Address, ClassShare, Shaping, SiteShare
 from appliance.contract.ids import Plane, Slot, exit_plane
-from appliance.core.steering import Steering
+from appliance.core.steering import Assignment, Carrier, Steering
 from appliance.kernel.kernel import Kernel, KernelError
 from appliance.plan.adopt import steering_from
 from appliance.plan.compile import compile_plan
@@ -23,6 +23,7 @@ from appliance.plan.filter import FILTER_KEY
 from appliance.plan.plan import (
     SHARED,
     Add,
+    Bond,
     Change,
     Clsact,
     Copy,
@@ -41,6 +42,7 @@ from appliance.plan.plan import (
     Route,
     Rule,
     Shaper,
+    Stripe,
     Sysctl,
     WireguardPeer,
 )
@@ -465,6 +467,103 @@ async def check_no_program_hangs_on_what_is_missing(world: World) -> None:
     }.items():
         assert await refused(world, Add(key, item)) == key
         await world.kernel.apply([Delete(key, item)])
+
+
+def bonded_plan(world: World, steering: Steering = ex.BONDED_STEERING) -> Plan:
+    return compile_plan(ex.BONDED, ex.BRANCH_FACTS, steering, world.public_key)
+
+
+def bonded_over(*planes: tuple[int, int]) -> Steering:
+    """Bulk to hq over these, and none of them under a detour."""
+    held = Assignment(tuple(Carrier(ex.path("hq", *plane)) for plane in planes))
+    assignments = {**ex.BONDED_STEERING.assignments, (ex.BULK, ex.HQ): held}
+    return replace(ex.BONDED_STEERING, assignments=assignments, detours={})
+
+
+def bonds_of(plan: Plan) -> list[Key]:
+    return sorted(key for key in plan if key.kind is Kind.BOND)
+
+
+async def check_bonds_are_met_found_and_taken_away(world: World) -> None:
+    assert world.kernel.bonding_trouble() is None
+    plan = bonded_plan(world)
+    assert [key.ident[0] for key in bonds_of(plan)] == ["bl-1-1", "bl-2-2"]
+    await converge(world, plan)
+    assert await is_met(world, plan)
+    seen = await world.kernel.observe(())
+    assert steering_from(ex.BONDED, seen) == ex.BONDED_STEERING
+    await converge(world, branch_plan(world))
+    assert not bonds_of(await world.kernel.observe(()))
+
+
+async def check_bonds_change_in_place(world: World) -> None:
+    await converge(world, bonded_plan(world, bonded_over((1, 1), (2, 2))))
+    plan: Plan = {}
+    for members in (((1, 1), (1, 2), (2, 2)), ((1, 2), (2, 1)), ((1, 1), (2, 1)), ((1, 1), (2, 2))):
+        plan = bonded_plan(world, bonded_over(*members))
+        ops = await converge(world, plan)
+        assert {op.key.kind for op in ops} == {Kind.GROUP, Kind.BOND}, ops
+        assert await is_met(world, plan)
+    bonds = bonds_of(plan)
+    stripe = Stripe(2, ("192.168.9.0/24",), tuple(str(key.ident[0]) for key in bonds))
+    plan = {**plan, **{key: Bond("4567", (stripe,)) for key in bonds}}
+    assert [op.key for op in await converge(world, plan)] == bonds
+    assert await is_met(world, plan)
+
+
+async def check_bonds_are_steered(world: World) -> None:
+    steerer, before = Steerer(ex.BONDED), bonded_over((1, 1), (2, 2))
+    await converge(world, bonded_plan(world, before))
+    dead = {Plane(Slot(2), Slot(r)): Plane(Slot(1), Slot(r)) for r in (1, 2)}
+    for after in (
+        bonded_over((1, 1), (2, 1)),
+        bonded_over((1, 1)),
+        bonded_over((1, 2), (2, 1)),
+        replace(bonded_over((1, 2), (2, 1)), detours=dead),
+        ex.BONDED_STEERING,
+    ):
+        assert steer_refusal(world, *steerer.ops(before, after)) is None
+        assert await is_met(world, bonded_plan(world, after))
+        before = after
+
+
+async def check_bonds_are_mended_when_one_is_removed(world: World) -> None:
+    plan = bonded_plan(world)
+    await converge(world, plan)
+    for key in bonds_of(plan):
+        world.remove(key)
+        assert key not in await world.kernel.observe(()), key
+        ops = await converge(world, plan)
+        assert key in [op.key for op in ops]
+        assert {op.key.kind for op in ops} == {Kind.BOND}, ops
+        assert await is_met(world, plan), key
+
+
+async def check_bonds_of_a_plane_that_was_made_anew_are_mended(world: World) -> None:
+    plan = bonded_plan(world)
+    await converge(world, plan)
+    world.remove(Key(Kind.DEVICE, ("bl-2-2",)))
+    one, other = bonds_of(plan)
+    seen = await world.kernel.observe(())
+    assert other not in seen
+    assert seen[one] != plan[one]
+    assert {op.key for op in await converge(world, plan)} >= {one, other}
+    assert await is_met(world, plan)
+
+
+async def check_no_bond_hangs_on_what_is_missing(world: World) -> None:
+    await converge(world, branch_plan(world))
+    sound = Bond("0123", (Stripe(2, ("192.168.3.0/24",), ("bl-1-1", "bl-2-2")),))
+    broken = Bond("0123", (Stripe(2, ("192.168.3.0/24",), ("bl-1-1", "bl-nowhere")),))
+    for key, item in {
+        Key(Kind.BOND, ("bl-nowhere",)): sound,
+        Key(Kind.BOND, ("bl-1-1",)): broken,
+        Key(Kind.BOND, ("bl-mgmt",)): sound,  # it has no clsact qdisc
+    }.items():
+        assert await refused(world, Add(key, item)) == key
+        await world.kernel.apply([Delete(key, item)])
+    left = bonds_of(await world.kernel.observe(()))
+    assert not left, left
 
 
 async def check_somebody_elses_address_counts_but_is_not_taken(world: World) -> None:

@@ -10,12 +10,13 @@ import sys
 import time
 import traceback
 
-from tests.contract import duplicate_checks, kernel_contract, real_checks
+from tests.contract import bond_checks, duplicate_checks, kernel_contract, real_checks
 from tests.contract.shell import RealWorld, clean
 
 
 def run_checks(chosen: list[str]) -> list[list[object]]:
-    checks = {**kernel_contract.CHECKS, **real_checks.CHECKS, **duplicate_checks.CHECKS}
+    modules = kernel_contract, real_checks, duplicate_checks, bond_checks
+    checks = {name: check for module in modules for name, check in module.CHECKS.items()}
     results: list[list[object]] = []
     for name in chosen or checks:
         clean()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from appliance.config.addressing import LOG_GROUP
+from appliance.config.addressing import BOND_PRIORITY, LOG_GROUP
 from appliance.contract.ids import Plane, Slot
 from appliance.kernel.conntrack import FlowKey
 from appliance.kernel.facts import FactsReader
@@ -34,7 +34,15 @@ from appliance.plan.diff import diff
 from appliance.plan.filter import FILTER_KEY
 from appliance.plan.plan import Add, Change, Filter, Key, Kind, Nexthop, Route, Wireguard
 from appliance.plan.text import render_op
-from tests.contract.kernel_contract import branch_plan, converge, is_met, twice_plan
+from tests.contract.kernel_contract import (
+    bonded_over,
+    bonded_plan,
+    bonds_of,
+    branch_plan,
+    converge,
+    is_met,
+    twice_plan,
+)
 from tests.contract.shell import PRESHARED, PRIVATE, RealWorld, shell
 from tests.unit.plan import examples as ex
 
@@ -122,6 +130,40 @@ async def check_another_process_finds_what_duplicates_and_replaces_it_as_a_whole
         "tc filter show dev $d ingress; done"
     )
     assert len(set(re.findall(r" id (\d+)", listed))) == 1, listed
+
+
+async def check_another_process_finds_bonds_and_replaces_them_as_a_whole(world: RealWorld) -> None:
+    """Nothing is done after a restart. When one is missing then, all get a new instance at once."""
+    plan = bonded_plan(world)
+    await converge(world, plan)
+    world.kernel.close()
+    world.kernel = LinuxKernel(world.keys)
+    assert await is_met(world, plan)
+    bonds = bonds_of(plan)
+    before = _instances(bonds)
+    world.remove(bonds[0])
+    assert sorted(op.key for op in await converge(world, plan)) == bonds
+    assert await is_met(world, plan)
+    after = _instances(bonds)
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+async def check_what_one_process_made_of_bonds_another_may_change(world: RealWorld) -> None:
+    """All members get its own instance then, which knows nothing of what waits."""
+    await converge(world, bonded_plan(world, bonded_over((1, 1), (2, 2))))
+    world.kernel.close()
+    world.kernel = LinuxKernel(world.keys)
+    plan = bonded_plan(world, bonded_over((1, 1), (1, 2), (2, 2)))
+    await converge(world, plan)
+    assert await is_met(world, plan)
+    assert len(_instances(bonds_of(plan))) == 1
+
+
+def _instances(bonds: list[Key]) -> set[str]:
+    shown = f"egress pref {BOND_PRIORITY}"
+    listed = [shell(f"tc filter show dev {key.ident[0]} {shown}") for key in bonds]
+    return {program for text in listed for program in re.findall(r" id (\d+)", text)}
 
 
 async def check_a_firewall_that_does_not_load_changes_nothing(world: RealWorld) -> None:

@@ -11,7 +11,7 @@ from appliance.config.addressing import ROUTE_PROTOCOL
 from appliance.config.intent import Address
 from appliance.kernel.keys import Keys, digest
 from appliance.kernel.linux import LinuxKernel
-from appliance.plan.plan import Add, Copy, Delete, Item, Key, Kind, Once
+from appliance.plan.plan import Add, Bond, Copy, Delete, Item, Key, Kind, Once
 from appliance.plan.text import render_op
 
 PRIVATE = bytes([8, *range(1, 31), 64])
@@ -62,9 +62,12 @@ class RealWorld:
                 shell(f"tc qdisc del dev {name} root")
             case Kind.REDIRECT:
                 shell(f"tc filter del dev {name} {rest[0]} pref {rest[1]}")
-            case Kind.ONCE | Kind.COPY:
-                once, copy = Once(""), Copy(None, "")
-                shell(render_op(Delete(key, once if key.kind is Kind.ONCE else copy)))
+            case Kind.ONCE:
+                shell(render_op(Delete(key, Once(""))))
+            case Kind.COPY:
+                shell(render_op(Delete(key, Copy(None, ""))))
+            case Kind.BOND:
+                shell(render_op(Delete(key, Bond(""))))
             case Kind.FILTER:
                 shell(f"nft delete table {name} {rest[0]}")
             case _:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.config.intent import Fallback, Intent, Mode
-from appliance.contract.ids import PathId, Slot
-from appliance.core.actions import Action, DetourPlanes, MoveClass
+from appliance.contract.ids import PathId, Plane, Slot
+from appliance.core.actions import Action, Cause, DetourPlanes, MoveClass
 from appliance.core.codec import encode_event
 from appliance.core.decide import decide, initial_state, next_deadline
 from appliance.core.events import (
@@ -252,6 +252,34 @@ def test_moves_join_up_and_stay_within_the_policy(start, story):
         }
         assert held == known
         assert dict(state.detours) == {p: o for p, o in detours.items() if p != o}
+
+
+@settings(max_examples=300, deadline=None)
+@given(starts, steps)
+def test_every_member_of_a_bond_adds_a_line(start, story):
+    """They share an uplink only where the other end has a line more: never all of two paths'."""
+    for _, _, state, actions in run(start, story):
+        for action in actions:
+            if not isinstance(action, MoveClass) or not action.after.carriers:
+                continue
+            shape = shape_of(state, action.site)
+            (plan,) = [p for p in shape.classes if p.name == action.class_name]
+            if plan.is_bonded and action.cause is not Cause.MTU_CHANGED:
+                planes = [carrier.path.plane for carrier in action.after.carriers]
+                ends = {(place, end) for plane in planes for place, end in enumerate(plane)}
+                assert len(planes) <= len(ends) - _parts(planes)
+
+
+def _parts(planes: Sequence[Plane]) -> int:
+    """How many sets of planes there are that share no uplink with one another."""
+    parts: list[list[Plane]] = []
+    for plane in planes:
+        joined = [
+            p for p in parts if any(q.local == plane.local or q.remote == plane.remote for q in p)
+        ]
+        parts = [p for p in parts if p not in joined]
+        parts.append([plane, *(other for part in joined for other in part)])
+    return len(parts)
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.config.addressing import internet_table
-from appliance.config.intent import Mode
+from appliance.config.intent import Internet, Mode
 from appliance.contract.ids import INTERNET, Slot
 from appliance.core.events import UplinkFacts
 from appliance.core.steering import Assignment, Carrier, Steering
@@ -79,6 +79,20 @@ def twice_steerings(draw):
     return replace(steering, assignments=found)
 
 
+@st.composite
+def bonded_steerings(draw):
+    """Often with a bond: to both sites, or through hq to the internet as well."""
+    steering = draw(steerings())
+    found = dict(steering.assignments)
+    for site in draw(st.lists(st.sampled_from([ex.HQ, ex.BRANCH_B]), unique=True)):
+        members = draw(st.lists(st.sampled_from(PATHS[site]), unique=True, min_size=2))
+        found[ex.BULK, site] = ex.carried(*members)
+    if draw(st.booleans()) and (ex.BULK, ex.HQ) in found:
+        found[ex.BULK, INTERNET] = found[ex.BULK, ex.HQ]
+        steering = replace(steering, gateway=ex.HQ)
+    return replace(steering, assignments=found)
+
+
 facts = st.fixed_dictionaries(
     {
         slot: st.sampled_from(
@@ -94,9 +108,20 @@ facts = st.fixed_dictionaries(
 intents = st.sampled_from(
     [ex.BRANCH, replace(ex.BRANCH, peers=ex.BRANCH.peers[:1]), replace(ex.BRANCH, lans=())]
 )
-plans = st.builds(
-    compile_plan, intents, facts, steerings(), st.sampled_from([ex.KEY_A, ex.KEY_B])
-) | st.builds(compile_plan, st.just(ex.TWICE), facts, twice_steerings(), st.just(ex.KEY_A))
+BONDED = replace(
+    ex.BONDED,
+    gateways=(ex.HQ,),
+    policies=(
+        ex.BONDED.policies[0],
+        replace(ex.BONDED.policies[1], internet=Internet.GATEWAY),
+        ex.BONDED.policies[2],
+    ),
+)
+plans = (
+    st.builds(compile_plan, intents, facts, steerings(), st.sampled_from([ex.KEY_A, ex.KEY_B]))
+    | st.builds(compile_plan, st.just(ex.TWICE), facts, twice_steerings(), st.just(ex.KEY_A))
+    | st.builds(compile_plan, st.just(BONDED), facts, bonded_steerings(), st.just(ex.KEY_A))
+)
 
 FOREIGN = {
     Key(Kind.ROUTE, (MAIN_TABLE, "0.0.0.0/0", 0)): Route(device="eth0"),
@@ -242,6 +267,22 @@ def test_copies_are_found_again_and_all_that_the_fast_path_leaves_to_do(before, 
     kernel.steer(Steerer(ex.TWICE).ops(before, after, exits=open_to))
     assert {op.key.kind for op in converge(kernel, new)} <= {Kind.COPY}
     assert _to_sites(steering_from(ex.TWICE, seen(kernel, new))) == _to_sites(after)
+
+
+@given(facts, bonded_steerings(), bonded_steerings())
+def test_bonds_are_found_again_and_the_fast_path_leaves_nothing_of_them_to_do(
+    seen_facts, before, after
+):
+    after = replace(after, gateway=before.gateway)  # another one is a matter of peers, too
+    old, new = (
+        compile_plan(BONDED, seen_facts, steering, ex.KEY_A) for steering in (before, after)
+    )
+    kernel = a_kernel(old)
+    assert _to_sites(steering_from(BONDED, seen(kernel, old))) == _to_sites(before)
+    fast = Steerer(BONDED).ops(before, after, exits=exits(BONDED, seen_facts))
+    assert sorted(map(repr, fast)) == sorted(map(repr, diff(new, old)))
+    kernel.steer(fast)
+    assert converge(kernel, new) == ()
 
 
 @given(plans)

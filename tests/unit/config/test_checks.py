@@ -72,6 +72,12 @@ def _said(text: str, own_public_key: str | None = None) -> list[str]:
             "(add `mode: duplicate`, or leave it out)",
         ),
         (
+            "    tiers: [fibre, lte]\n",
+            "    tiers: [fibre]\n    mode: bond\n",
+            "/policies/0/mode: mode `bond` needs the rates of uplink `fibre` "
+            "(add `shaping` to fibre)",
+        ),
+        (
             "policies:\n",
             "policies:\n  - {class: voice}\n",
             "/policies/1/class: the same as /policies/0/class "
@@ -314,6 +320,26 @@ def test_a_label_is_metered_when_all_its_uplinks_are() -> None:
     parse_config(text, "box.yaml")
     text = changed("device: eth0", "device: eth0\n    metered: true", text)
     assert [problem.pointer for problem in problems_of(text)] == ["/policies/0/metered"]
+
+
+def test_each_line_of_a_bond_needs_its_rates() -> None:
+    shaping = "shaping: {up: 20 Mbit/s, down: 90 Mbit/s}"
+    bond = changed("    tiers: [fibre, lte]\n", "    mode: bond\n")
+    tiers = changed("    mode: bond\n", "    mode: bond\n    tiers: [lte]\n", bond)
+    both = [
+        "/policies/0/mode: mode `bond` needs the rates of uplink `fibre` (add `shaping` to fibre)",
+        "/policies/0/mode: mode `bond` needs the rates of uplink `lte` (add `shaping` to lte)",
+    ]
+    assert _said(bond) == both
+    assert _said(tiers) == both[1:]
+    for text in (bond, tiers):
+        assert _said(changed("device: eth0", f"device: eth0\n    {shaping}", text)) == both[1:]
+    shaped = changed("metered: true", f"metered: true, {shaping}", tiers)
+    parse_config(shaped, "box.yaml")
+    labelled = changed(
+        "name: lte,", "name: lte, label: fibre,", changed("[lte]", "[fibre]", shaped)
+    )
+    assert _said(labelled) == both[:1]
 
 
 def test_the_own_key_as_a_peer_is_found_when_it_is_known() -> None:

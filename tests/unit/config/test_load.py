@@ -62,6 +62,27 @@ def test_packets_leave_twice_always_unless_the_policy_says_when() -> None:
         assert (policy.mode, policy.when) == (Mode.DUPLICATE, when)
 
 
+def test_what_loses_a_hundredth_leaves_a_bond_unless_the_policy_says_otherwise() -> None:
+    text = changed("device: eth0", "device: eth0\n    shaping: {up: 20 Mbit/s, down: 90 Mbit/s}")
+    for mode, told, loss in (
+        ("bond", "delay: 150 ms", 0.01),
+        ("bond", "loss: 5 %, delay: 150 ms", 0.05),
+        ("bond", "loss: 0.1 %, delay: 150 ms", 0.001),
+        ("share", "delay: 150 ms", None),
+    ):
+        changes = {"tiers: [fibre, lte]": f"tiers: [fibre]\n    mode: {mode}"}
+        changes["loss: 1 %, delay: 150 ms"] = told
+        made = text
+        for old, new in changes.items():
+            made = changed(old, new, made)
+        policy = parse_config(made, "file").policy(VOICE)
+        assert policy.mode == mode
+        assert policy.sla == intent.Sla(loss_ratio=loss, delay_us=150_000)
+    bare = changed("    tiers: [fibre, lte]\n    sla: {loss: 1 %, delay: 150 ms}", "", text)
+    bare = changed("class: voice\n", "class: voice\n    tiers: [fibre]\n    mode: bond\n", bare)
+    assert parse_config(bare, "file").policy(VOICE).sla == intent.Sla(loss_ratio=0.01)
+
+
 def test_the_examples_are_two_sites_of_one_fleet() -> None:
     branch = load_config(EXAMPLES / "branch.yaml")
     gateway = load_config(EXAMPLES / "gateway.yaml")

@@ -81,6 +81,19 @@ def test_who_may_use_an_uplink_may_use_its_stand_ins_and_the_default_class_ranks
     assert found == {1: (2,), 2: (1,), 3: (1, 2)}
 
 
+def test_flows_are_spread_over_paths_in_modes_that_share_and_as_one_only_toward_a_site() -> None:
+    for mode, is_bonded, is_single in (
+        (Mode.SINGLE, False, True),
+        (Mode.DUPLICATE, False, True),
+        (Mode.SHARE, False, False),
+        (Mode.BOND, True, False),
+    ):
+        layout = lay_out(intent(voice=policy(VOICE_POLICY, mode=mode)))
+        to_site, outside = layout.shapes[SiteName("hq")].classes[0], layout.internet.classes[0]
+        assert (to_site.is_bonded, outside.is_bonded) == (is_bonded, False)
+        assert to_site.is_single == outside.is_single == is_single
+
+
 def test_sites_that_look_alike_share_their_shape() -> None:
     peers = tuple(peer(f"s{n}", n + 2) for n in range(1000))
     hub = intent(peers=peers)

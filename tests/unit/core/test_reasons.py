@@ -132,6 +132,8 @@ def test_a_policy_in_words() -> None:
         "fibre or dsl, then lte; loss at most 1 %; delay at most 150 ms; jitter at most 30 ms; "
         "MOS at least 3.6; shared by weight; fail closed; never metered"
     )
+    bonded = policy(VOICE_POLICY, tiers=((FIBRE, DSL),), sla=Sla(loss_ratio=0.01), mode=Mode.BOND)
+    assert reasons.policy(bonded) == "fibre or dsl; loss at most 1 %; bonded; best effort"
 
 
 def test_more_loss_than_the_sla_allows_is_not_called_meeting_it() -> None:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.kernel import duplicate
-from appliance.kernel import rtnetlink as rt
 from appliance.kernel.ebpf import MapSpec, parse_object
-from appliance.kernel.netlink import Netlink, attribute, nested, text
+from appliance.kernel.filters import BpfFilters, Place, Seen, destination
+from appliance.kernel.netlink import Netlink
 from appliance.plan.plan import Copy, Key, Kind, Once
 
 ARRAY, LRU_HASH, LPM_TRIE = 2, 9, 11
@@ -25,40 +25,31 @@ def built(name: str):
     return parse_object(file.read_bytes(), name)
 
 
-def listed(priority: int, handle: int, name: str, kind: str = "bpf", program: int = 5) -> bytes:
-    options = nested(2, text(7, name), attribute(11, program.to_bytes(4, "little")))
-    head = rt.TC_HEADER.pack(0, 8, handle, 0, priority << 16 | 0x300)
-    return head + text(1, kind) + options
-
-
-def seen(hook: str, payload: bytes):
-    return duplicate._seen("bl-1-1", hook, payload, NAMES)
+def seen(hook: str, priority: int, handle: int, name: str):
+    found = Seen(Place(hook, priority, handle), tuple(name.split(" ")), 5)
+    return duplicate._seen("bl-1-1", found, NAMES)
 
 
 def test_the_maps_are_those_that_are_filled_in() -> None:
     maps = built("twice").maps
     assert maps["settings_of"] == MapSpec(ARRAY, 4, duplicate._COPY_SETTINGS.size, 1)
-    assert maps["prefixes"] == MapSpec(LPM_TRIE, duplicate._DESTINATION.size, 4, 4096)
+    assert maps["prefixes"] == MapSpec(LPM_TRIE, len(destination("::/0")), 4, 4096)
     maps = built("once").maps
     assert maps["settings_of"] == MapSpec(ARRAY, 4, duplicate._ONCE_SETTINGS.size, 1)
     assert maps["seen"] == MapSpec(LRU_HASH, 8, 8, 65536)
 
 
-def test_both_families_share_one_trie() -> None:
-    found = duplicate._destination("192.168.3.0/24")
-    assert found == (96 + 24).to_bytes(4, "little") + bytes(10) + b"\xff\xff\xc0\xa8\x03\x00"
-    found = duplicate._destination("2001:db8::/32")
-    assert found == (32).to_bytes(4, "little") + b"\x20\x01\x0d\xb8" + bytes(12)
+def test_packets_of_the_overlay_are_known_by_their_first_octets() -> None:
     assert duplicate._first_octets("fd12:3456:789a::/48").hex() == "fd123456789a0000"
 
 
 def test_filters_are_known_again_by_their_names() -> None:
     once = Once("fd12:3456:789a::/48")
-    payload = listed(INGRESS, 1, duplicate._once_name(once))
-    assert seen("ingress", payload) == (Key(Kind.ONCE, ("bl-1-1",)), once, 5)
+    found = seen("ingress", INGRESS, 1, duplicate._once_name(once))
+    assert found == (Key(Kind.ONCE, ("bl-1-1",)), once)
     for copy, index in ((Copy("bl-2-2", "all"), 7), (Copy(None, "0123abcd"), 0)):
-        payload = listed(EGRESS, 0x10003, duplicate._copy_name(copy, index))
-        assert seen("egress", payload) == (Key(Kind.COPY, ("bl-1-1", 1, 3)), copy, 5)
+        found = seen("egress", EGRESS, 0x10003, duplicate._copy_name(copy, index))
+        assert found == (Key(Kind.COPY, ("bl-1-1", 1, 3)), copy)
 
 
 def test_one_that_somebody_changed_or_that_is_of_another_build_is_another() -> None:
@@ -71,28 +62,25 @@ def test_one_that_somebody_changed_or_that_is_of_another_build_is_another() -> N
         "twice",
         "",
     ):
-        found = seen("egress", listed(EGRESS, 0x10003, wrong))
+        found = seen("egress", EGRESS, 0x10003, wrong)
         assert found is not None
         assert found[1] == Copy(duplicate.STRANGE, "")
-    found = seen("ingress", listed(INGRESS, 1, "branchline-once fd00::/48 0"))
+    found = seen("ingress", INGRESS, 1, "branchline-once fd00::/48 0")
     assert found is not None
     assert found[1] == Once(duplicate.STRANGE)
 
 
 def test_what_is_not_at_a_place_of_ours_is_passed_over() -> None:
     name = duplicate._once_name(Once("fd00::/48"))
-    assert seen("ingress", listed(INGRESS + 1, 1, name)) is None
-    assert seen("egress", listed(EGRESS + 1, 1, name)) is None
-    assert seen("ingress", listed(INGRESS, 1, name, kind="u32")) is None
-    assert seen("ingress", listed(INGRESS, 0, name)) is None  # the head of a priority
+    assert seen("ingress", INGRESS + 1, 1, name) is None
+    assert seen("egress", EGRESS + 1, 1, name) is None
 
 
-@given(st.binary(max_size=80))
-def test_no_listing_breaks_the_reading(octets: bytes) -> None:
-    for hook, priority in (("ingress", INGRESS), ("egress", EGRESS)):
-        head = rt.TC_HEADER.pack(0, 8, 1, 0, priority << 16)
-        seen(hook, head + octets)
-        seen(hook, head + text(1, "bpf") + nested(2, octets))
+@given(st.text(max_size=80))
+def test_no_name_breaks_the_reading(name: str) -> None:
+    for begin in ("", "branchline-once ", "branchline-copy "):
+        assert seen("ingress", INGRESS, 1, begin + name) is not None
+        assert seen("egress", EGRESS, 1, begin + name) is not None
 
 
 class NoNetlink(Netlink):
@@ -101,11 +89,11 @@ class NoNetlink(Netlink):
 
 
 def test_without_bpf_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    duplication = duplicate.Duplication(NoNetlink())
+    duplication = duplicate.Duplication(BpfFilters(NoNetlink()))
     assert duplication.trouble() == "not outside of the lab"  # tests/unit/conftest.py
 
     def missing(_: str) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
-    monkeypatch.setattr(duplicate, "_object", missing)
+    monkeypatch.setattr(duplicate, "built", missing)
     assert duplication.trouble() == "No such file or directory"

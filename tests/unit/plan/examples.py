@@ -167,6 +167,17 @@ TWICE_STEERING = replace(
         (VOICE, BRANCH_B): replace(carried(path("branch-b", 1, 1)), second=path("branch-b", 2, 1)),
     },
 )
+# The same with single bulk flows over several lines: to hq, over 1-1 and 2-2.
+BONDED = replace(
+    BRANCH, policies=(policies()[0], replace(policies()[1], mode=Mode.BOND), policies()[2])
+)
+BONDED_STEERING = replace(
+    BRANCH_STEERING,
+    assignments={
+        **BRANCH_STEERING.assignments,
+        (BULK, BRANCH_B): carried(path("branch-b", 1, 1)),
+    },
+)
 BRANCH_DEVICES = ("lo", "eth0", "wwan0", "lan0")
 PRESHARED = {BRANCH_B: "0a1b2c3d"}
 

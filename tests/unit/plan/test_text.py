@@ -56,12 +56,20 @@ def duplicate() -> str:
     return rendered(diff(after, before)) + rendered(diff(before, after))
 
 
+def bond() -> str:
+    """The same of bonding."""
+    before = compile_plan(ex.BRANCH, ex.BRANCH_FACTS, ex.BONDED_STEERING, ex.KEY_A)
+    after = compile_plan(ex.BONDED, ex.BRANCH_FACTS, ex.BONDED_STEERING, ex.KEY_A)
+    return rendered(diff(after, before)) + rendered(diff(before, after))
+
+
 CASES = {
     "branch": branch,
     "gateway": gateway,
     "teardown": teardown,
     "move": move,
     "duplicate": duplicate,
+    "bond": bond,
 }
 
 
@@ -78,7 +86,10 @@ def test_a_changed_rule_is_there_before_the_old_one_goes():
 
 def test_no_verb_is_missing():
     """Every kind of object has a command for every operation, and none is empty."""
-    plan = compile_plan(ex.TWICE, ex.BRANCH_FACTS, ex.TWICE_STEERING, ex.KEY_A)
+    plan = {
+        **compile_plan(ex.BONDED, ex.BRANCH_FACTS, ex.BONDED_STEERING, ex.KEY_A),
+        **compile_plan(ex.TWICE, ex.BRANCH_FACTS, ex.TWICE_STEERING, ex.KEY_A),
+    }
     assert {key.kind for key in plan} == set(Kind)
     for key, item in plan.items():
         for op in (Add(key, item), Change(key, item, item), Delete(key, item)):

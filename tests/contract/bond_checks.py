@@ -1,0 +1,187 @@
+"""What bond.bpf.c does to packets, on two devices that this process is the line of.
+
+The first of them is made slow as a shaper does it: its packets wait in another device and come
+back. The second lets everything through at once.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+
+from appliance.config.addressing import FILTER_PRIORITY_LAST
+from appliance.kernel.bond import Bonding
+from appliance.kernel.filters import BpfFilters
+from appliance.kernel.netlink import Netlink
+from appliance.plan.plan import Add, Bond, Change, Delete, Key, Kind, Stripe
+from tests.contract.duplicate_checks import (
+    NEAR,
+    ONE,
+    OTHER,
+    PACKET,
+    PORT,
+    QUIET_S,
+    SO_MARK,
+    TWO,
+    VOICE,
+    Planes,
+)
+from tests.contract.shell import RealWorld, shell
+
+BOTH = (ONE, TWO)
+KEYS = [Key(Kind.BOND, (name,)) for name in BOTH]
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+NETWORKS = ("10.0.1.8/30", "2001:db8:1::8/125")  # with all of NEAR
+BOND = Bond("of one class", (Stripe(1, NETWORKS, BOTH),))
+MANY, FEW = 100, 5
+RATE = "2mbit"  # MANY wait for 0.2 s
+EMPTY_S = 0.5
+
+
+class Bonded(Planes):
+    """Both planes are members, the first is slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bonding = Bonding(BpfFilters(Netlink(socket.NETLINK_ROUTE)))
+        shell(
+            "ip link add slow0 type ifb; ip link set slow0 up; "
+            f"tc qdisc add dev slow0 root netem rate {RATE} limit 1000; "
+            f"tc filter add dev {ONE} egress pref {FILTER_PRIORITY_LAST} protocol all matchall "
+            "action mirred egress redirect dev slow0"
+        )
+        self.do(*(Add(key, BOND) for key in KEYS))
+
+    def __exit__(self, *_: object) -> None:
+        self.bonding.close()
+        super().__exit__()
+
+    def do(self, *ops: Add | Change | Delete) -> None:
+        for op in ops:
+            self.bonding.apply(op)
+
+    def become(self, *stripes: Stripe) -> None:
+        self.do(*(Change(key, BOND, Bond(repr(hash(stripes)), stripes)) for key in KEYS))
+
+    def left(self, seconds: float = QUIET_S) -> tuple[list[int], list[int]]:
+        """The numbers of what went out by each plane, in order."""
+        self.wait(seconds)
+        first, second = (
+            [int(packet.removesuffix(PACKET)[-4:]) for packet in self.drain(name)] for name in BOTH
+        )
+        return first, second
+
+
+class Flow:
+    """Packets of one socket, with a number each, which routing sends to the first plane."""
+
+    def __init__(self, source: socket.socket, to: str) -> None:
+        self._source, self._to, self.sent = source, to, 0
+
+    def send(self, count: int, mark: int = VOICE) -> list[int]:
+        """Their numbers."""
+        self._source.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        numbers = [*range(self.sent, self.sent + count)]
+        for number in numbers:
+            self._source.sendto(bytes(450) + b"%04d" % number + PACKET, (self._to, PORT))
+        self.sent += count
+        return numbers
+
+
+@contextmanager
+def flow(family: int) -> Iterator[Flow]:
+    to = NEAR[family]
+    kind = socket.AF_INET if ip_address(to).version == 4 else socket.AF_INET6
+    with socket.socket(kind, socket.SOCK_DGRAM) as source:
+        yield Flow(source, to)
+
+
+@contextmanager
+def queued(planes: Bonded, family: int) -> Iterator[Flow]:
+    """A flow of the class, of which much waits at the first plane, and some has left."""
+    planes.left(EMPTY_S)
+    with flow(family) as made:
+        made.send(MANY)
+        first, second = planes.left()
+        assert 2 < len(first) < MANY, first
+        assert not second
+        yield made
+
+
+async def check_a_packet_leaves_by_the_plane_that_lets_it_through_first(_: RealWorld) -> None:
+    with Bonded() as planes:
+        for family in NEAR:
+            with queued(planes, family) as made:
+                numbers = made.send(FEW)
+                waited, passed = planes.left()
+                assert passed == numbers, family
+                assert not set(waited) & set(numbers)
+            planes.left(EMPTY_S)
+            with flow(family) as made:
+                assert made.send(FEW) == planes.left(EMPTY_S)[0]  # not yet known to be slow
+                assert made.send(1) == planes.left(EMPTY_S)[0]  # nothing waits: where it was sent
+
+
+async def check_every_packet_leaves_exactly_once_and_in_order_by_each_plane(_: RealWorld) -> None:
+    with Bonded() as planes:
+        for family in NEAR:
+            planes.left(EMPTY_S)
+            with flow(family) as made:
+                first: list[int] = []
+                second: list[int] = []
+                for _step in range(8):
+                    made.send(MANY // 4)
+                    for found, more in zip((first, second), planes.left(), strict=True):
+                        found += more
+                for found, more in zip((first, second), planes.left(EMPTY_S), strict=True):
+                    found += more
+                assert sorted(first + second) == [*range(made.sent)], family
+                assert first == sorted(first)
+                assert second == sorted(second)
+                assert first
+                assert second
+
+
+async def check_what_is_of_no_bond_is_left_alone(_: RealWorld) -> None:
+    with Bonded() as planes:
+        for family in NEAR:
+            with queued(planes, family) as made:
+                made.send(FEW, OTHER)
+                made.send(FEW, OTHER | 0x00ABCDEF)
+                assert planes.left(EMPTY_S)[1] == [], family
+            with queued(planes, family) as made:
+                numbers = made.send(FEW, VOICE | 0x00ABCDEF)  # others' bits
+                assert planes.left()[1] == numbers, family
+
+
+async def check_what_goes_elsewhere_is_left_alone(_: RealWorld) -> None:
+    elsewhere = Stripe(1, ("10.0.1.128/25", "2001:db8:1::8000/113"), BOTH)
+    excepted = Stripe(1, NETWORKS, ()), Stripe(1, EVERYWHERE, BOTH)
+    alone = Stripe(1, NETWORKS, (ONE,))
+    other_class = Stripe(2, EVERYWHERE, BOTH)
+    with Bonded() as planes:
+        for family in NEAR:
+            for stripes in ((elsewhere,), excepted, (alone,), (other_class,)):
+                planes.become(BOND.stripes[0])
+                with queued(planes, family) as made:
+                    planes.become(*stripes)
+                    made.send(FEW)
+                    assert planes.left()[1] == [], (family, stripes)
+            planes.become(Stripe(1, EVERYWHERE, BOTH))
+            with queued(planes, family) as made:
+                assert made.send(FEW) == planes.left()[1], family
+
+
+async def check_a_plane_that_leaves_a_bond_gets_nothing_more_of_it(_: RealWorld) -> None:
+    with Bonded() as planes, queued(planes, 4) as made:
+        assert made.send(FEW) == planes.left()[1]
+        planes.do(*(Delete(key, BOND) for key in KEYS))
+        made.send(FEW)
+        assert planes.left(EMPTY_S)[1] == []
+
+
+CHECKS: dict[str, Callable[[RealWorld], Awaitable[None]]] = {
+    name.removeprefix("check_"): check
+    for name, check in list(globals().items())
+    if name.startswith("check_")
+}

@@ -1,0 +1,129 @@
+"""One flow takes both lines of a box at once, packet by packet.
+
+      a-lan0-h1 --- [a] === fibre 10 ms, 6 Mbit/s ===+              +=== fibre === [b] --- b-lan0-h1
+                        === dsl   20 ms, 6 Mbit/s ===+-- internet --+=== dsl   ===
+
+b's lines have the same delays and no limit. Both boxes shape at 5.5 Mbit/s. The default class is in
+mode `bond`: paths 1-1 and 2-2 carry it.
+"""
+
+import json
+from typing import Any
+
+from lab.fleet import Fleet
+from lab.line import Line
+from lab.topology import Lab
+from tests.lab.boxes import asked, hosts, left, moves
+
+RATE_MBIT = 5.5
+BOTH, EF = ["1-1", "2-2"], 46
+POLICIES = (
+    {"class": "voice", "hold": "5 s"},
+    {"class": "default", "mode": "bond", "tiers": [["fibre", "dsl"]], "hold": "5 s"},
+)
+SHAPERS = ("bl-up1", "bl-up2")
+
+
+def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
+    """A call beside it is not delayed, and a supervisor that is killed changes nothing."""
+    fleet = world(lab)
+    one, other = hosts(fleet)
+    quiet = lab.ping(one, other, count=40, interval_s=0.05, dscp=EF)
+    before = sent(fleet)
+    run = lab.start_iperf3(one, other, seconds=12, omit_s=3)
+    lab.sleep_virtual(4)
+    call = lab.ping(one, other, count=100, interval_s=0.05, dscp=EF)
+    result = run.result()
+    ratio = result.forward_mbit / RATE_MBIT
+    shares = [after - octets for after, octets in zip(sent(fleet), before, strict=True)]
+    lab.check(ratio > 1.4, f"one flow gets {ratio:.2f} times what a line carries {shares}")
+    lab.check(min(shares) > max(shares) / 2, "and both lines carry it")
+    added_ms = call.mean_ms - quiet.mean_ms
+    lab.check(added_ms < 5, f"a call takes {added_ms:.2f} ms more than on idle lines")
+    lab.check(call.lost == 0, "and loses nothing")
+
+    sessions = lab.tcp_sessions(one, other, count=3)
+    stream = lab.stream(one, other, pps=300)
+    dsl = fleet.sites["a"].uplinks["dsl"]
+    dsl.cut()
+    fleet.wait_carriers("a", "default", "b", BOTH[:1], timeout_s=5)
+    lab.sleep_virtual(1)
+    dsl.heal()
+    fleet.wait_carriers("a", "default", "b", BOTH, timeout_s=60)
+    a = fleet.supervisor("a")
+    a.kill()
+    lab.sleep_virtual(1)
+    a.start()
+    lab.wait_until(lambda: a.status()["stage"] == "running", 30, "the next one is running")
+    ops = a.status()["counters"]["ops"]
+    lab.check(sum(ops.values()) == 0, f"it has nothing to do {ops}")
+    result = stream.stop()
+    lab.check(result.duplicates == 0, "nothing came twice")
+    lab.check(result.lost < 60, f"{result.lost} of {result.sent} packets were lost, all by the cut")
+    survived = sessions.check()
+    sessions.stop()
+    lab.check(survived.survived == 3, f"{survived}")
+    told = [move["reason"] for move in moves(fleet, "a", "default")]
+    lab.check(any("dsl" in reason for reason in told), f"and why is told: {told[-2:]}")
+
+
+def story_bonds_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
+    fleet = world(lab)
+    one, other = hosts(fleet)
+    stream = lab.stream(one, other, pps=300)
+    a, supervisor = fleet.sites["a"], fleet.supervisor("a")
+    for command in (
+        "tc filter del dev bl-1-1 egress",
+        "tc filter del dev bl-2-2 egress pref 45314",
+    ):
+        a.run(["sh", "-c", command])
+        lab.check(bool(left(fleet, "a")), f"it is seen: {command}")
+    lab.wait_until(lambda: not left(fleet, "a"), 90, "all of it is put back", poll_s=5)
+    for mode in ("single", "bond", "share", "bond"):
+        config = fleet.config("a")
+        config["policies"] = [POLICIES[0], {**POLICIES[1], "mode": mode}]
+        supervisor.write_config(config)
+        supervisor.command("reload")
+        lab.check(not left(fleet, "a"), f"in force: {mode}")
+        has_bond = "branchline-bond" in a.run(["tc", "filter", "show", "dev", "bl-1-1", "egress"])
+        lab.check(has_bond == (mode == "bond"), f"and in the kernel: {mode}")
+    result = stream.stop()
+    lab.check(result.lost == 0, f"{result.lost} of {result.sent} packets were lost")
+    lossy = a.uplinks["dsl"].up
+    lossy.change(loss=0.05)
+    fleet.wait_carriers("a", "default", "b", BOTH[:1], timeout_s=30)
+    why = asked(fleet, "a", "why", "default", "b")
+    lab.check(
+        "loss" in json.dumps(why), "a line that loses packets leaves the bond, and why is told"
+    )
+
+
+def world(lab: Lab) -> Fleet:
+    fleet = Fleet(lab, policies=POLICIES)
+    for number, name in enumerate("ab", start=1):
+        site = lab.site(name)
+        for label, delay_ms in (("fibre", 10), ("dsl", 20)):
+            slow = Line(delay_ms=delay_ms, rate_mbit=6, buffer_packets=500)
+            line = slow if name == "a" else Line(delay_ms=delay_ms)
+            site.uplink(label, down=line, up=line)
+        site.lan()
+        fleet.add(site, number, shape)
+    fleet.start()
+    fleet.wait_up()
+    for name, far in ("ab", "ba"):
+        fleet.wait_carriers(name, "default", far, BOTH, 60)
+    return fleet
+
+
+def shape(config: dict[str, Any]) -> None:
+    """What an operator would write for these lines. netem counts 14 octets."""
+    rate = f"{RATE_MBIT} Mbit/s"
+    for uplink in config["uplinks"]:
+        uplink["shaping"] = {"up": rate, "down": rate, "overhead": 14}
+
+
+def sent(fleet: Fleet) -> list[int]:
+    """Octets that left by each line of a."""
+    a = fleet.sites["a"]
+    found = [json.loads(a.run(["tc", "-s", "-j", "qdisc", "show", "dev", d])) for d in SHAPERS]
+    return [int(qdiscs[0]["bytes"]) for qdiscs in found]

@@ -1,0 +1,240 @@
+"""Which paths carry single flows together, and transcripts of a class in mode `bond`."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.config.intent import Internet
+from appliance.contract.ids import INTERNET, Plane, Slot
+from appliance.core.bond import together
+from appliance.core.events import IntentChanged, SteeringAdopted
+from appliance.core.layout import Candidate, lay_out
+from appliance.core.selection import Standing, stand
+from appliance.core.state import Liveness, PathState
+from appliance.core.steering import Assignment, Carrier
+from appliance.core.verdict import MEETS
+from tests.unit.core.box import LOSSY, SLOW, Box
+from tests.unit.core.examples import (
+    DSL,
+    FIBRE,
+    HQ,
+    LTE,
+    VOICE,
+    VOICE_POLICY,
+    Mode,
+    intent,
+    path,
+    peer,
+    policy,
+    uplink,
+)
+
+ALL = "1-1 1-2 2-1 2-2"
+
+
+def plane(name: str) -> Plane:
+    local, remote = map(int, name.split("-"))
+    return Plane(Slot(local), Slot(remote))
+
+
+def standing(name: str, *, metered: bool = False) -> Standing:
+    found = plane(name)
+    path_state = PathState(found, Liveness.UP, verdicts=(MEETS,))
+    return stand(Candidate(found, 0, metered, 1, name), path_state, MEETS, is_attached=True)
+
+
+def chosen(names: str, held: str = "", metered: str = "") -> str:
+    standings = [standing(name, metered=name in metered.split()) for name in names.split()]
+    found = together(standings, {plane(name) for name in held.split()})
+    return " ".join(str(s.candidate.plane) for s in found)
+
+
+def lines(planes: Iterable[Plane]) -> set[tuple[str, int]]:
+    return {end for p in planes for end in (("here", p.local), ("there", p.remote))}
+
+
+# -- together -----------------------------------------------------------------------------------
+
+
+def test_paths_that_share_no_uplink_come_first_and_are_enough() -> None:
+    assert chosen(ALL) == "1-1 2-2"
+    assert chosen("1-1 1-2 1-3 2-1 2-2 2-3 3-1 3-2 3-3") == "1-1 2-2 3-3"
+
+
+def test_where_one_end_has_fewer_uplinks_each_of_the_other_adds_a_line() -> None:
+    assert chosen("1-1 2-1 3-1") == "1-1 2-1 3-1"
+    assert chosen("1-1 1-2 1-3") == "1-1 1-2 1-3"
+    assert chosen("1-1 1-2 2-1 2-2 3-1 3-2") == "1-1 2-2 3-1"
+
+
+def test_the_best_path_steps_aside_where_two_others_take_more_lines() -> None:
+    assert chosen("1-1 1-2 2-1") == "2-1 1-2"
+    assert chosen("1-1 1-2 2-1", held="1-1") == "2-1 1-2"
+    assert chosen("1-2 1-1 2-2", held="1-2") == "2-2 1-1"
+
+
+def test_what_carries_it_already_is_preferred_to_what_is_better() -> None:
+    assert chosen(ALL, held="1-2 2-1") == "1-2 2-1"
+    assert chosen(ALL, held="2-2", metered="2-2") == "2-2 1-1"
+    assert chosen("1-1 2-1 2-2", held="1-1 2-2") == "1-1 2-2"
+    assert chosen(ALL, held="3-3") == "1-1 2-2"
+
+
+def test_the_better_path_comes_first_whatever_the_order_of_visiting() -> None:
+    assert chosen(ALL, metered="1-1") == "1-2 2-1"
+    assert chosen("2-2 2-1 1-2 1-1") == "1-1 2-2"
+
+
+def test_one_path_is_a_bond_by_itself_and_none_is_none() -> None:
+    assert chosen("2-1") == "2-1"
+    assert chosen("") == ""
+
+
+names = st.builds("{}-{}".format, st.integers(1, 4), st.integers(1, 4))
+
+
+@given(st.sets(names), st.sets(names), st.randoms())
+def test_as_many_as_can_be_share_no_line_and_each_adds_one(found, held, rnd) -> None:
+    order = sorted(found)
+    rnd.shuffle(order)
+    first = chosen(" ".join(order), held=" ".join(held))
+    assert first == chosen(" ".join(sorted(found)), held=" ".join(held))
+    members = [plane(name) for name in first.split()]
+    for place, member in enumerate(members):
+        assert lines([member]) - lines(members[:place])
+    assert lines(members) == lines(map(plane, found))
+    assert most_apart(members) == most_apart([plane(name) for name in found])
+    assert set(chosen(" ".join(order), held=first).split()) == set(first.split())
+
+
+def most_apart(planes: list[Plane]) -> int:
+    """How many of these share no line, at most."""
+    if not planes:
+        return 0
+    first, rest = planes[0], planes[1:]
+    apart = [p for p in rest if not lines([p]) & lines([first])]
+    return max(1 + most_apart(apart), most_apart(rest))
+
+
+# -- transcripts --------------------------------------------------------------------------------
+
+BOND = policy(VOICE_POLICY, mode=Mode.BOND, tiers=((FIBRE, DSL), (LTE,)))
+SHARE = policy(BOND, mode=Mode.SHARE)
+
+
+def box(voice=BOND, **more) -> Box:
+    """Fibre (1) and dsl (2) at both ends: four paths."""
+    adopted = more.pop("adopted", None)
+    return Box(intent(voice=voice, **more), adopted=adopted)
+
+
+def test_a_class_is_carried_by_paths_that_share_no_uplink() -> None:
+    b = box()
+    b.wait(100)
+    assert b.moves() == ["initial 1-1 2-2"]
+    b = box(SHARE)
+    b.wait(5)
+    assert b.carrier() == ALL
+
+
+def test_a_far_end_with_one_line_is_reached_by_all_of_ours() -> None:
+    b = box(peers=[peer("hq", 3, ("cable",))])
+    b.wait(5)
+    assert b.carrier() == "1-1 2-1"
+
+
+def test_a_lower_tier_is_no_member() -> None:
+    b = box(uplinks=[uplink(1, "fibre"), uplink(2, "dsl"), uplink(3, "lte")])
+    b.wait(100)
+    assert b.carrier() == "1-1 2-2"
+    b.kill(*(f"hq/{x}-{y}" for x in (1, 2) for y in (1, 2)))
+    assert b.carrier() == "3-1 3-2"
+
+
+def test_a_line_that_dies_is_left_at_once_and_taken_again_after_the_hold_time() -> None:
+    b = box()
+    b.wait(70)
+    b.kill("hq/2-1", "hq/2-2")
+    assert b.moves()[1] == "path-down 1-1"
+    silent = {"hq/2-1": None, "hq/2-2": None}
+    b.wait(60, but=silent)
+    assert b.moves()[2] == "better-path 1-1 1-2"  # the other line of the far end
+    b.revive("hq/2-1", "hq/2-2")
+    b.wait(50)
+    assert b.carrier() == "1-1 1-2"
+    b.wait(20)
+    assert b.carrier() == "1-1 2-2"
+    assert b.moves()[-1] == "recovered 1-1 2-2"
+
+
+def test_without_another_line_the_one_that_is_left_carries_alone() -> None:
+    b = box(peers=[peer("hq", 3, ("cable",))])
+    b.wait(70)
+    b.kill("hq/2-1")
+    assert b.moves() == ["initial 1-1 2-1", "path-down 1-1"]
+    b.wait(5, but={"hq/2-1": None})
+    b.revive("hq/2-1")
+    b.wait(50)
+    assert b.carrier() == "1-1"
+    b.wait(20)
+    assert b.moves()[2:] == ["recovered 1-1 2-1"]
+
+
+def test_a_member_that_violates_leaves() -> None:
+    for sample in (SLOW, LOSSY):
+        b = box(peers=[peer("hq", 3, ("cable",))])
+        b.wait(70)
+        b.wait(5, but={"hq/1-1": sample})
+        assert b.moves()[-1] == "sla-violated 2-1"
+
+
+def test_what_is_found_bonded_stays() -> None:
+    crossed = Assignment((Carrier(path("hq", 1, 2)), Carrier(path("hq", 2, 1))))
+    b = box(adopted=SteeringAdopted(((VOICE, HQ, crossed),)))
+    b.wait(100)
+    assert b.moves() == []
+    assert b.carrier() == "1-2 2-1"
+
+
+def test_what_was_shared_is_bonded_at_once() -> None:
+    b = box(SHARE)
+    b.wait(100)
+    b.tell(IntentChanged(intent(voice=BOND)))
+    assert b.carrier() == "1-1 2-2"
+
+
+def test_two_paths_that_cross_take_over_where_the_straight_one_dies() -> None:
+    b = box()
+    b.wait(70)
+    b.kill("hq/2-2")
+    b.wait(70, but={"hq/2-2": None})
+    assert b.carrier() == "1-2 2-1"
+
+
+def test_a_bond_can_be_shared_instead() -> None:
+    b = box()
+    b.wait(100)
+    b.tell(IntentChanged(intent(voice=SHARE)))
+    b.wait(100)
+    assert b.carrier() == ALL
+
+
+def test_toward_the_internet_it_is_shared() -> None:
+    shape = lay_out(intent(voice=BOND)).internet
+    (plan,) = [each for each in shape.classes if each.name == VOICE]
+    assert not plan.is_bonded
+    assert not plan.is_single
+    b = box()
+    b.wait(5)
+    held = b.state.internet.site.classes[VOICE].assignment
+    assert held.carriers == (Carrier(path(INTERNET, 1, 0)), Carrier(path(INTERNET, 2, 0)))
+
+
+def test_through_a_gateway_it_is_bonded_as_toward_the_site() -> None:
+    through = policy(BOND, internet=Internet.GATEWAY)
+    b = Box(replace(intent(voice=through), gateways=(HQ,)))
+    b.wait(5)
+    held = b.state.internet.site.classes[VOICE].assignment
+    assert held.carriers == (Carrier(path("hq", 1, 1)), Carrier(path("hq", 2, 2)))
