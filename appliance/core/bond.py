@@ -1,14 +1,15 @@
-"""Which paths carry single flows together, in mode `bond`.
+"""Which paths carry single flows together, in mode `bond`, and which of them comes first.
 
 Each is to add a line: as many as possible that share no uplink at either end, and one more for each
 uplink that is left over, where one end has fewer. What carries the class already is preferred, then
-the better path, so that the set changes for a reason only.
+the better path, so that the set changes for a reason only. A flow begins on the first of them and
+takes the others as well once it fills that: it should be a quick one, for flows that never do.
 """
 
 from collections.abc import Collection, Sequence
 
 from appliance.contract.ids import Plane, Slot
-from appliance.core.selection import Standing
+from appliance.core.selection import Standing, best, gains
 
 
 def together(standings: Sequence[Standing], held: Collection[Plane]) -> tuple[Standing, ...]:
@@ -19,6 +20,17 @@ def together(standings: Sequence[Standing], held: Collection[Plane]) -> tuple[St
     if (len(pairs), len(left)) >= (len(most), len(others)):
         return *pairs, *left
     return *most, *others
+
+
+def lead(members: Sequence[Standing], first: Plane | None) -> list[Standing]:
+    """The members in order: the best first, or who was, unless another is far quicker."""
+    by_plane = sorted(members, key=lambda s: s.candidate.plane)
+    leader = best(by_plane)
+    for standing in by_plane:
+        is_left = leader is not None and gains(leader.path.estimate, standing.path.estimate)
+        if standing.candidate.plane == first and not is_left:
+            leader = standing
+    return sorted(by_plane, key=lambda s: s is not leader)
 
 
 def _choose(ranked: Sequence[Standing]) -> tuple[list[Standing], list[Standing]]:

@@ -9,6 +9,7 @@ import math
 from appliance.contract.ids import PathId
 from appliance.core import reasons
 from appliance.core.actions import Cause, MoveClass, SetProbeInterval, Severity
+from appliance.core.bond import lead
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import RISE_S, answer, fall, forget
@@ -130,11 +131,13 @@ def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list
             return
     else:
         after = sorted(choice.after, key=lambda s: s.candidate.plane)
+        if plan.is_bonded:
+            after = lead(after, before.carriers[0].path.plane if before.carriers else None)
         cause = choice.cause or Cause.CONFIGURED
     had = before.second.plane if before.second else None
     second, review_at = choose_second(plan, standings, after, had, draft.now)
     site.review_at = min(site.review_at, review_at)
-    assignment = assign(site, after, second)
+    assignment = assign(site, after, second, is_bonded=plan.is_bonded)
     if assignment == before and (held or choice.after is None):
         _warn_class(draft, site, plan, standings, after)
         return
@@ -183,12 +186,20 @@ def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list
     _warn_class(draft, site, plan, standings, after)
 
 
-def assign(site: SiteDraft, after: list[Standing], second: Standing | None = None) -> Assignment:
-    """The assignment of these paths."""
+def assign(
+    site: SiteDraft,
+    after: list[Standing],
+    second: Standing | None = None,
+    *,
+    is_bonded: bool = False,
+) -> Assignment:
+    """The assignment of these paths. Each carries all flows of a bond, so there are no weights."""
+    weights = [1 if is_bonded else s.candidate.weight for s in after]
+    paths = [PathId(site.name, s.candidate.plane) for s in after]
     all_of_them = after if second is None else [*after, second]
     sizes = [s.path.mtu for s in all_of_them if s.path.mtu is not None]
     return Assignment(
-        tuple([Carrier(PathId(site.name, s.candidate.plane), s.candidate.weight) for s in after]),
+        tuple([Carrier(path, weight) for path, weight in zip(paths, weights, strict=True)]),
         min(sizes, default=None),
         None if second is None else PathId(site.name, second.candidate.plane),
     )

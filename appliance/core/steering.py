@@ -27,7 +27,8 @@ class Assignment:
 
     No carrier at all discards the packets (fail closed). `mtu` is what the smallest of the carriers
     lets through, in octets of the inner packet, or None when the device's own MTU holds. In mode
-    `duplicate` a copy of each packet goes over the `second` path, whose MTU counts as well.
+    `bond` flows begin on the first carrier. In mode `duplicate` a copy of each packet goes over the
+    `second` path, whose MTU counts as well.
     """
 
     carriers: tuple[Carrier, ...] = ()

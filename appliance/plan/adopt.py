@@ -43,11 +43,12 @@ def steering_from(intent: Intent, observed: Observed) -> Steering:
     assignments: dict[tuple[ClassName, SiteName], Assignment] = {}
     tables = {key.ident[0] for key in observed if key.kind is Kind.ROUTE}
     for each in intent.classes:
+        is_bonded = each in intent.bonded
         for peer in intent.peers if class_table(each.index) in tables else ():
             for key in _routes(intent, each, peer):
                 route = observed.get(key)
                 if isinstance(route, Route):
-                    carriers = _carriers(peer.name, route, observed, hops)
+                    carriers = _carriers(peer.name, route, observed, hops, is_bonded=is_bonded)
                     assignments[each.name, peer.name] = Assignment(
                         carriers,
                         None if route.mtu == DEVICE_MTU else route.mtu,
@@ -96,7 +97,10 @@ def _internet(
             found = Assignment(_carriers(INTERNET, route, observed, hops))
             if not found.carriers and gateway is not None:
                 size = None if route.mtu == DEVICE_MTU else route.mtu
-                found = Assignment(_carriers(gateway, route, observed, planes_of), size)
+                is_bonded = each in intent.bonded
+                found = Assignment(
+                    _carriers(gateway, route, observed, planes_of, is_bonded=is_bonded), size
+                )
             if found.carriers:
                 break
     return found
@@ -112,7 +116,12 @@ def _routes(intent: Intent, each: TrafficClass, peer: Peer) -> Iterator[Key]:
 
 
 def _carriers(
-    site: SiteName, route: Route, observed: Observed, hops: Mapping[int, Plane]
+    site: SiteName,
+    route: Route,
+    observed: Observed,
+    hops: Mapping[int, Plane],
+    *,
+    is_bonded: bool = False,
 ) -> tuple[Carrier, ...]:
     if route.nexthop is None:
         return ()
@@ -122,6 +131,8 @@ def _carriers(
     if not isinstance(group, NexthopGroup):
         return ()
     members = sorted((hops[hop], weight) for hop, weight in group.members if hop in hops)
+    if is_bonded:  # the weights tell which comes first
+        members = [(plane, 1) for plane, _ in sorted(members, key=lambda m: (-m[1], m[0]))]
     return tuple(Carrier(PathId(site, plane), weight) for plane, weight in members)
 
 

@@ -4,17 +4,25 @@ Decides nothing: steering names the paths that carry a class of mode `bond` toge
 each of their planes is told of all bonds of the box, and is part of a move.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
 from appliance.config.addressing import plane_device
 from appliance.config.intent import Intent, TrafficClass, planes
-from appliance.contract.ids import INTERNET, SiteName
+from appliance.contract.ids import INTERNET, Plane, SiteName
 from appliance.core.steering import Assignment, Steering
 from appliance.plan.breakout import DEFAULT_ROUTE
 from appliance.plan.plan import MOST_BONDED, Bond, Clsact, Item, Key, Kind, Stripe
 
 _EVERYWHERE = tuple(DEFAULT_ROUTE.values())
+
+
+LEAD = 255  # times as many flows begin on the first member as on each other one
+
+
+def led(weights: Mapping[Plane, int]) -> dict[Plane, int]:
+    """Weights of the nexthop group of a bond: the kernel's groups have no other order."""
+    return {plane: 1 if place else LEAD for place, plane in enumerate(weights)}
 
 
 class Bonder:

@@ -19,7 +19,7 @@ from appliance.config.addressing import (
 from appliance.config.intent import Intent, Mode, Network, Peer, planes
 from appliance.contract.ids import INTERNET, ClassName, Plane, SiteId, SiteName, Slot
 from appliance.core.steering import DEVICE_MTU, Assignment, Steering
-from appliance.plan.bond import Bonder
+from appliance.plan.bond import Bonder, led
 from appliance.plan.breakout import DEFAULT_ROUTE, NO_EXITS, Exits, leading, spares
 from appliance.plan.diff import diff
 from appliance.plan.plan import Change, Item, Key, Kind, Nexthop, NexthopGroup, Op, Route
@@ -145,6 +145,8 @@ class Steerer:
             plane = carrier.path.plane
             if plane in self._planes:
                 weights[plane] = min(WEIGHT_LIMIT, weights.get(plane, 0) + carrier.weight)
+        if class_name in self._bonder.names:
+            weights = led(weights)
         is_group = len(weights) > 1 or (bool(weights) and class_name in self._sharing)
         found: dict[Key, Item] = {}
         routes: dict[int, Route] = {}
@@ -186,6 +188,8 @@ class Steerer:
             weights = wanted
             if not is_through:
                 weights = leading(wanted, self._spares[class_name], exits, family, working)
+            elif class_name in self._bonder.names:
+                weights = led(wanted)
             route = UNREACHABLE
             if weights and (class_name in self._sharing or (is_through and len(weights) > 1)):
                 hop = group_nexthop(traffic_class.index, _NO_SITE, family)

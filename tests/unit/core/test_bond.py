@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from appliance.config.intent import Internet
 from appliance.contract.ids import INTERNET, Plane, Slot
-from appliance.core.bond import together
+from appliance.core.bond import lead, together
 from appliance.core.events import IntentChanged, SteeringAdopted
 from appliance.core.layout import Candidate, lay_out
 from appliance.core.selection import Standing, stand
 from appliance.core.state import Liveness, PathState
 from appliance.core.steering import Assignment, Carrier
 from appliance.core.verdict import MEETS
-from tests.unit.core.box import LOSSY, SLOW, Box
+from appliance.stamp.sample import Sample
+from tests.unit.core.box import GOOD, LOSSY, SLOW, Box
 from tests.unit.core.examples import (
     DSL,
     FIBRE,
@@ -116,6 +117,30 @@ def most_apart(planes: list[Plane]) -> int:
     first, rest = planes[0], planes[1:]
     apart = [p for p in rest if not lines([p]) & lines([first])]
     return max(1 + most_apart(apart), most_apart(rest))
+
+
+def test_flows_begin_on_the_best_path_and_go_on_doing_so_until_another_is_far_quicker() -> None:
+    slow, slower = (GOOD._replace(delay_us=us) for us in (30_000, 80_000))
+    members = measured({"1-1": slow, "2-1": GOOD, "3-1": GOOD})
+    for first, order in {None: "2-1 1-1 3-1", "1-1": "1-1 2-1 3-1", "3-1": "3-1 1-1 2-1"}.items():
+        led = lead(members, plane(first) if first else None)
+        assert " ".join(str(s.candidate.plane) for s in led) == order
+    led = lead(measured({"1-1": slower, "2-1": GOOD}), plane("1-1"))
+    assert str(led[0].candidate.plane) == "2-1"
+
+
+def measured(samples: dict[str, Sample]) -> list[Standing]:
+    """Paths that were like this for a minute."""
+    uplinks = [uplink(n, label) for n, label in enumerate(("fibre", "dsl", "lte"), start=1)]
+    b = Box(intent(uplinks=uplinks, peers=[peer("hq", 3, ("cable",))]))
+    b.wait(60, but={f"hq/{name}": sample for name, sample in samples.items()})
+    states = b.state.sites[HQ].paths
+    return [
+        stand(
+            Candidate(plane(name), 0, False, 1, name), states[plane(name)], MEETS, is_attached=True
+        )
+        for name in samples
+    ]
 
 
 # -- transcripts --------------------------------------------------------------------------------

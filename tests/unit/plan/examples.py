@@ -175,6 +175,8 @@ BONDED_STEERING = replace(
     BRANCH_STEERING,
     assignments={
         **BRANCH_STEERING.assignments,
+        # Flows begin on the first.
+        (BULK, HQ): Assignment((Carrier(path("hq", 2, 2)), Carrier(path("hq", 1, 1)))),
         (BULK, BRANCH_B): carried(path("branch-b", 1, 1)),
     },
 )
