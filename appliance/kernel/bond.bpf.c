@@ -21,8 +21,8 @@
 #define CLASS 0xf0000000
 #define MOST 8 // planes of one bond
 #define MEMORY_NS (64 * 1000000ULL) // over how long a time a rate is measured
-// How much sooner another plane must let a packet through. One of the queues stands a little longer
-// than the others, so that an AQM drops in one of them first: a flow slows down once, not for each.
+// How much sooner another plane must let a packet through: what reordering is worth, and so that one
+// queue stands longer than the others, and an AQM drops there first. A flow slows down once, then.
 #define LEAN_NS (1 * 1000000ULL)
 
 struct map { // read by kernel/ebpf.py

@@ -153,8 +153,9 @@ class Map:
     def delete(self, key: bytes) -> None:
         """Absence is no error."""
         self._key.raw = key
+        where = _ELEMENT_ATTRIBUTES.pack(self._fd, ctypes.addressof(self._key), 0, 0)
         try:
-            _bpf(_MAP_DELETE, self._attributes)
+            _bpf(_MAP_DELETE, bytearray(where))  # no value: the kernel refuses one
         except FileNotFoundError:
             return
 
