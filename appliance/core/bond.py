@@ -9,7 +9,13 @@ takes the others as well once it fills that: it should be a quick one, for flows
 from collections.abc import Collection, Sequence
 
 from appliance.contract.ids import Plane, Slot
+from appliance.core.layout import ClassPlan
 from appliance.core.selection import Standing, best, gains
+from appliance.core.state import ClassState
+from appliance.core.steering import Assignment
+
+LOOK_AGAIN = 0.5  # of the hold time: when to look again which member is the quickest
+SHORTEST_LOOK_S = 5.0
 
 
 def together(standings: Sequence[Standing], held: Collection[Plane]) -> tuple[Standing, ...]:
@@ -22,15 +28,30 @@ def together(standings: Sequence[Standing], held: Collection[Plane]) -> tuple[St
     return *most, *others
 
 
-def lead(members: Sequence[Standing], first: Plane | None) -> list[Standing]:
-    """The members in order: the best first, or who was, unless another is far quicker."""
-    by_plane = sorted(members, key=lambda s: s.candidate.plane)
-    leader = best(by_plane)
-    for standing in by_plane:
-        is_left = leader is not None and gains(leader.path.estimate, standing.path.estimate)
-        if standing.candidate.plane == first and not is_left:
-            leader = standing
-    return sorted(by_plane, key=lambda s: s is not leader)
+def lead(
+    plan: ClassPlan, members: Sequence[Standing], held: ClassState | None, now: float
+) -> tuple[list[Standing], float]:
+    """The members in order, the first one first, and when to look again which that should be.
+
+    It is the best one, or who was, unless another is far quicker and the hold time is over.
+    """
+    carriers = held.assignment.carriers if held else ()
+    in_order = sorted(members, key=lambda s: s.candidate.plane)
+    before = [s for s in in_order if carriers and s.candidate.plane == carriers[0].path.plane]
+    leader = best(in_order)
+    rested_at = held.voluntary_at + plan.policy.hold_s if held else now
+    for first in before:
+        is_slow = leader is not None and gains(leader.path.estimate, first.path.estimate)
+        if now < rested_at or not is_slow:
+            leader = first
+    look_s = max(SHORTEST_LOOK_S, LOOK_AGAIN * plan.policy.hold_s)
+    return sorted(in_order, key=lambda s: s is not leader), max(rested_at, now + look_s)
+
+
+def is_led_anew(before: Assignment, after: Assignment) -> bool:
+    """Are the members the same, and another one is first?"""
+    was, now = ([c.path for c in each.carriers] for each in (before, after))
+    return len(was) > 1 and set(was) == set(now) and was[0] != now[0]
 
 
 def _choose(ranked: Sequence[Standing]) -> tuple[list[Standing], list[Standing]]:

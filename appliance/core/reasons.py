@@ -88,6 +88,15 @@ def second(
     )
 
 
+def led(plan: ClassPlan, site: SiteName, after: Sequence[Standing], was: Standing) -> str:
+    """The sentence of a bond whose flows begin on another member."""
+    first = after[0]
+    return (
+        f"{plan.name} to {site} begins its flows on {first.candidate.name}: it has "
+        f"{numbers(first.path)}, {was.candidate.name} {numbers(was.path)}"
+    )
+
+
 def mtu(plan: ClassPlan, site: SiteName, after: Sequence[Standing], octets: int | None) -> str:
     """The sentence of a change of packet size."""
     size = f"packets of at most {octets} octets" if octets else "packets of full size again"

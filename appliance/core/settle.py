@@ -9,7 +9,7 @@ import math
 from appliance.contract.ids import PathId
 from appliance.core import reasons
 from appliance.core.actions import Cause, MoveClass, SetProbeInterval, Severity
-from appliance.core.bond import lead
+from appliance.core.bond import is_led_anew, lead
 from appliance.core.draft import Draft, SiteDraft
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import RISE_S, answer, fall, forget
@@ -131,9 +131,10 @@ def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list
             return
     else:
         after = sorted(choice.after, key=lambda s: s.candidate.plane)
-        if plan.is_bonded:
-            after = lead(after, before.carriers[0].path.plane if before.carriers else None)
         cause = choice.cause or Cause.CONFIGURED
+    if plan.is_bonded and len(after) > 1:
+        after, look_at = lead(plan, after, held, draft.now)
+        site.review_at = min(site.review_at, look_at)
     had = before.second.plane if before.second else None
     second, review_at = choose_second(plan, standings, after, had, draft.now)
     site.review_at = min(site.review_at, review_at)
@@ -153,7 +154,10 @@ def decide_class(draft: Draft, site: SiteDraft, plan: ClassPlan, standings: list
     planes = {c.path.plane for c in before.carriers}
     if choice.after is not None and held and planes == {s.candidate.plane for s in after}:
         cause = Cause.MTU_CHANGED if assignment.mtu != before.mtu else Cause.CONFIGURED
-    if cause is Cause.MTU_CHANGED:
+    if plan.is_bonded and is_led_anew(before, assignment):
+        cause = Cause.BETTER_PATH
+        reason = reasons.led(plan, site.name, after, by_plane[before.carriers[0].path.plane])
+    elif cause is Cause.MTU_CHANGED:
         if assignment.carriers != before.carriers:
             cause = Cause.CONFIGURED  # other weights
         reason = reasons.mtu(plan, site.name, after, assignment.mtu)

@@ -37,12 +37,13 @@ class Bonding:
         self._filters = filters
         self._program: Program | None = None
         self._told: dict[bytes, bytes] = {}
+        self._item: tuple[Bond, dict[str, int]] | None = None  # what was told last
 
     def close(self) -> None:
         """The filters stay."""
         if self._program is not None:
             self._program.close()
-            self._program = None
+            self._program, self._item = None, None
 
     def trouble(self) -> str | None:
         """Why this kernel cannot bond; None when it can."""
@@ -64,23 +65,27 @@ class Bonding:
             raise ValueError(op.key.kind)
         try:
             indexes = {name: if_nametoindex(name) for name in op.item.devices}
-            program = self._tell(_entries(op.item, indexes))
+            program = self._tell(op.item, indexes)
         except OSError as error:
             raise failed(op, error) from error
         self._filters.attach(op, index, _PLACE, program, _name(op.item, indexes))
 
-    def _tell(self, entries: dict[bytes, bytes]) -> Program:
-        """Our instance, which knows these entries and no others. Raises OSError."""
+    def _tell(self, item: Bond, indexes: dict[str, int]) -> Program:
+        """Our instance, which knows what this says and nothing else. Raises OSError."""
         if self._program is None:
             self._program, self._told = Program(built("bond").source), {}
-        bonds = self._program.maps["bonds"]
-        for key in self._told.keys() - entries.keys():
-            bonds.delete(key)
-            del self._told[key]
+        if self._item is not None and self._item[0] is item and self._item[1] == indexes:
+            return self._program  # another plane of the same move
+        self._item = None
+        entries, bonds = _entries(item, indexes), self._program.maps["bonds"]
         for key, value in entries.items():
             if self._told.get(key) != value:
                 bonds.set(key, value)
                 self._told[key] = value
+        for key in self._told.keys() - entries.keys():  # last: what it excepted has its own now
+            bonds.delete(key)
+            del self._told[key]
+        self._item = item, indexes
         return self._program
 
     # -- observing -----------------------------------------------------------------------------

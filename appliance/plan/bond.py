@@ -76,5 +76,5 @@ class Bonder:
             for carrier in (assignment.carriers if assignment else ())
             if carrier.path.plane in self._planes and carrier.path.plane not in steering.detours
         ]
-        devices = [plane_device(plane) for plane in sorted(found)][:MOST_BONDED]
+        devices = [plane_device(plane) for plane in sorted(found[:MOST_BONDED])]
         return tuple(devices) if len(devices) > 1 else ()

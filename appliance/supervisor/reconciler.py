@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 MOST_LOGGED = 200  # operations of one batch that are logged each
 ATTEMPTS = 5  # after so many, a difference that remains is a failure
 LOOKS = 50  # in all: what was stale before it was applied is no attempt
-STEERED = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE})  # what `Kernel.steer` may apply
+STEERED = frozenset({Kind.NEXTHOP, Kind.GROUP, Kind.ROUTE, Kind.BOND})  # what moves touch
 
 
 def log_ops(ops: Sequence[Op]) -> None:

@@ -36,7 +36,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     result = run.result()
     ratio = result.forward_mbit / RATE_MBIT
     shares = [after - octets for after, octets in zip(sent(fleet), before, strict=True)]
-    lab.check(ratio > 1.4, f"one flow gets {ratio:.2f} times what a line carries {shares}")
+    lab.check(ratio > 1.25, f"one flow gets {ratio:.2f} times what a line carries {shares}")
     lab.check(min(shares) > max(shares) / 2, "and both lines carry it")
     added_ms = call.mean_ms - quiet.mean_ms
     lab.check(added_ms < 5, f"a call takes {added_ms:.2f} ms more than on idle lines")
@@ -59,7 +59,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     lab.check(sum(ops.values()) == 0, f"it has nothing to do {ops}")
     result = stream.stop()
     lab.check(result.duplicates == 0, "nothing came twice")
-    lab.check(result.lost < 60, f"{result.lost} of {result.sent} packets were lost, all by the cut")
+    lab.check(result.lost < 60, f"{result.lost} of {result.sent} packets were lost")
     survived = sessions.check()
     sessions.stop()
     lab.check(survived.survived == 3, f"{survived}")

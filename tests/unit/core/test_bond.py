@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from appliance.config.intent import Internet
 from appliance.contract.ids import INTERNET, Plane, Slot
-from appliance.core.bond import lead, together
+from appliance.core.actions import Cause, MoveClass
+from appliance.core.bond import together
 from appliance.core.events import IntentChanged, SteeringAdopted
 from appliance.core.layout import Candidate, lay_out
 from appliance.core.selection import Standing, stand
 from appliance.core.state import Liveness, PathState
 from appliance.core.steering import Assignment, Carrier
 from appliance.core.verdict import MEETS
-from appliance.stamp.sample import Sample
 from tests.unit.core.box import GOOD, LOSSY, SLOW, Box
 from tests.unit.core.examples import (
     DSL,
@@ -119,30 +119,6 @@ def most_apart(planes: list[Plane]) -> int:
     return max(1 + most_apart(apart), most_apart(rest))
 
 
-def test_flows_begin_on_the_best_path_and_go_on_doing_so_until_another_is_far_quicker() -> None:
-    slow, slower = (GOOD._replace(delay_us=us) for us in (30_000, 80_000))
-    members = measured({"1-1": slow, "2-1": GOOD, "3-1": GOOD})
-    for first, order in {None: "2-1 1-1 3-1", "1-1": "1-1 2-1 3-1", "3-1": "3-1 1-1 2-1"}.items():
-        led = lead(members, plane(first) if first else None)
-        assert " ".join(str(s.candidate.plane) for s in led) == order
-    led = lead(measured({"1-1": slower, "2-1": GOOD}), plane("1-1"))
-    assert str(led[0].candidate.plane) == "2-1"
-
-
-def measured(samples: dict[str, Sample]) -> list[Standing]:
-    """Paths that were like this for a minute."""
-    uplinks = [uplink(n, label) for n, label in enumerate(("fibre", "dsl", "lte"), start=1)]
-    b = Box(intent(uplinks=uplinks, peers=[peer("hq", 3, ("cable",))]))
-    b.wait(60, but={f"hq/{name}": sample for name, sample in samples.items()})
-    states = b.state.sites[HQ].paths
-    return [
-        stand(
-            Candidate(plane(name), 0, False, 1, name), states[plane(name)], MEETS, is_attached=True
-        )
-        for name in samples
-    ]
-
-
 # -- transcripts --------------------------------------------------------------------------------
 
 BOND = policy(VOICE_POLICY, mode=Mode.BOND, tiers=((FIBRE, DSL), (LTE,)))
@@ -236,6 +212,28 @@ def test_two_paths_that_cross_take_over_where_the_straight_one_dies() -> None:
     b.kill("hq/2-2")
     b.wait(70, but={"hq/2-2": None})
     assert b.carrier() == "1-2 2-1"
+
+
+def test_flows_begin_on_another_line_that_is_far_quicker_once_in_a_hold_time() -> None:
+    far = GOOD._replace(delay_us=300_000, delay_min_us=299_000, delay_max_us=301_000)
+    b = box(peers=[peer("hq", 3, ("cable",))])
+    b.wait(60, but={"hq/1-1": far})
+    assert b.moves() == ["initial 1-1 2-1", "better-path 2-1 1-1"]
+    (move,) = [a for _, a in b.actions if isinstance(a, MoveClass) and a.cause is Cause.BETTER_PATH]
+    assert move.reason == (
+        "voice to hq begins its flows on dsl (2-1): it has 0.0 % loss and 20 ms, "
+        "fibre (1-1) 0.0 % loss and 300 ms"
+    )
+    b.wait(50, but={"hq/2-1": far})
+    assert len(b.moves()) == 2
+    b.wait(100, but={"hq/2-1": far})
+    assert b.moves()[2:] == ["better-path 1-1 2-1"]
+
+
+def test_a_little_more_delay_does_not_change_where_flows_begin() -> None:
+    b = box(peers=[peer("hq", 3, ("cable",))])
+    b.wait(200, but={"hq/1-1": GOOD._replace(delay_us=35_000, delay_max_us=36_000)})
+    assert b.moves() == ["initial 1-1 2-1"]
 
 
 def test_a_bond_can_be_shared_instead() -> None:
