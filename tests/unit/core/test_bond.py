@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.config.intent import Internet
+from appliance.config.intent import Internet, Sla
 from appliance.contract.ids import INTERNET, Plane, Slot
 from appliance.core.actions import Cause, MoveClass
 from appliance.core.bond import together
@@ -216,15 +216,15 @@ def test_two_paths_that_cross_take_over_where_the_straight_one_dies() -> None:
 
 def test_flows_begin_on_another_line_that_is_far_quicker_once_in_a_hold_time() -> None:
     far = GOOD._replace(delay_us=300_000, delay_min_us=299_000, delay_max_us=301_000)
-    b = box(peers=[peer("hq", 3, ("cable",))])
-    b.wait(60, but={"hq/1-1": far})
+    b = box(policy(BOND, sla=Sla()), peers=[peer("hq", 3, ("cable",))])
+    b.wait(40, but={"hq/1-1": far})
     assert b.moves() == ["initial 1-1 2-1", "better-path 2-1 1-1"]
     (move,) = [a for _, a in b.actions if isinstance(a, MoveClass) and a.cause is Cause.BETTER_PATH]
     assert move.reason == (
         "voice to hq begins its flows on dsl (2-1): it has 0.0 % loss and 20 ms, "
-        "fibre (1-1) 0.0 % loss and 300 ms"
+        "fibre (1-1) 0.0 % loss and 299 ms"
     )
-    b.wait(50, but={"hq/2-1": far})
+    b.wait(20, but={"hq/2-1": far})
     assert len(b.moves()) == 2
     b.wait(100, but={"hq/2-1": far})
     assert b.moves()[2:] == ["better-path 1-1 2-1"]
