@@ -35,6 +35,7 @@ from appliance.kernel.linux import LinuxKernel
 from appliance.kernel.lock import AlreadyRunningError, SupervisorLock
 from appliance.kernel.monitor import Monitor
 from appliance.kernel.process import ProcessError
+from appliance.kernel.schedule import let_others_interrupt
 from appliance.services.dhcp import make_leases_directory
 from appliance.supervisor.box import Box, Settings
 from appliance.supervisor.disk import Disk
@@ -65,6 +66,7 @@ def run(config: Path, state: Path, run_directory: Path) -> int:
     run_directory = run_directory.absolute()  # dhcpcd works elsewhere
     try:
         ebpf.keep_from_children()
+        let_others_interrupt()
         for directory in (state, run_directory):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         make_leases_directory(run_directory)

@@ -187,6 +187,22 @@ async def check_all_features_are_there(world: RealWorld) -> None:
     assert await world.kernel.observe(()) == before
 
 
+async def check_the_kernels_own_threads_may_interrupt_us(_: RealWorld) -> None:
+    """As sched_getattr(2) tells, in another process, since ours stays as it is."""
+    program = """
+import ctypes, os
+from appliance.kernel import schedule
+os.nice(3)
+nice = os.getpriority(os.PRIO_PROCESS, 0)
+schedule.let_others_interrupt()
+told, number = ctypes.create_string_buffer(48), schedule._SYSCALLS[os.uname().machine] + 1
+assert ctypes.CDLL(None).syscall(number, 0, told, 48, 0) == 0
+told = schedule._ATTRIBUTES.unpack(told.raw)
+assert told[1] == schedule._OTHER and told[3] == nice and told[5] == schedule.SLICE_NS, told
+"""
+    shell(f"{sys.executable} -c '{program}'")
+
+
 async def check_a_second_supervisor_is_refused(_: RealWorld) -> None:
     lock = SupervisorLock()
     program = "from appliance.kernel.lock import *; SupervisorLock()"
