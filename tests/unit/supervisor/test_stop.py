@@ -16,7 +16,7 @@ from tests.unit.supervisor.living import write
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 20.0
 MOST_S = 4.0  # docs/ERRORS.md, "Stop"
-BUSY_S = 4.0  # and so much for a busy machine
+BUSY_S = 16.0  # and so much for a busy machine
 RECORDING = "appliance.telemetry.segments.Segments.append"
 KEEPING = "appliance.kernel.files.os.fsync"
 
