@@ -36,7 +36,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     result = run.result()
     ratio = result.forward_mbit / RATE_MBIT
     shares = [after - octets for after, octets in zip(sent(fleet), before, strict=True)]
-    lab.check(ratio > 1.25, f"one flow gets {ratio:.2f} times what a line carries {shares}")
+    lab.check(ratio > 1.15, f"one flow gets {ratio:.2f} times what a line carries {shares}")
     lab.check(min(shares) > max(shares) / 2, "and both lines carry it")
     added_ms = call.mean_ms - quiet.mean_ms
     lab.check(added_ms < 5, f"a call takes {added_ms:.2f} ms more than on idle lines")
