@@ -10,12 +10,9 @@ from collections.abc import Collection, Sequence
 
 from appliance.contract.ids import Plane, Slot
 from appliance.core.layout import ClassPlan
-from appliance.core.selection import Standing, best, gains
+from appliance.core.selection import Standing, best, gains, look_again_s
 from appliance.core.state import ClassState
 from appliance.core.steering import Assignment
-
-LOOK_AGAIN = 0.5  # of the hold time: when to look again which member is the quickest
-SHORTEST_LOOK_S = 5.0
 
 
 def together(standings: Sequence[Standing], held: Collection[Plane]) -> tuple[Standing, ...]:
@@ -44,8 +41,8 @@ def lead(
         is_slow = leader is not None and gains(leader.path.estimate, first.path.estimate)
         if now < rested_at or not is_slow:
             leader = first
-    look_s = max(SHORTEST_LOOK_S, LOOK_AGAIN * plan.policy.hold_s)
-    return sorted(in_order, key=lambda s: s is not leader), max(rested_at, now + look_s)
+    look_at = max(rested_at, now + look_again_s(plan.policy.hold_s))
+    return sorted(in_order, key=lambda s: s is not leader), look_at
 
 
 def is_led_anew(before: Assignment, after: Assignment) -> bool:

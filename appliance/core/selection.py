@@ -125,6 +125,15 @@ def quality(estimate: Estimate) -> tuple[int, int]:
     )
 
 
+LOOK_AGAIN = 0.5  # of the hold time: when to look again for a gain in quality
+SHORTEST_LOOK_S = 5.0
+
+
+def look_again_s(hold_s: float) -> float:
+    """How long after a look that found no gain to look for one again."""
+    return max(SHORTEST_LOOK_S, LOOK_AGAIN * hold_s)
+
+
 GAIN_MOS = 0.3
 GAIN_DELAY_US = 20_000
 GAIN_DELAY = 0.7  # of the incumbent's

@@ -13,7 +13,7 @@ from appliance.core.actions import Cause
 from appliance.core.bond import together
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import doubted_until, holding
-from appliance.core.selection import SUSPECT, Standing, best, gains
+from appliance.core.selection import SUSPECT, Standing, best, gains, look_again_s
 from appliance.core.state import ClassState, Liveness
 from appliance.core.verdict import FIRM_ANSWERS
 
@@ -22,8 +22,6 @@ ENDURE_S = 10.0  # between moves among paths that all violate
 ENDURE_STEPS = 2  # severities by which such a move must gain
 UNPROVEN_S = 3.0  # how long a path that never answered may carry a class while others answer
 GLANCE_S = 1.0  # when to look again at a path that is suspect at the moment
-LOOK_AGAIN = 0.5  # of the hold time: when to look again for a gain in quality
-SHORTEST_LOOK_S = 5.0
 SOON_S = 0.5  # paths of one uplink return some milliseconds apart: the best of them is waited for
 
 
@@ -235,7 +233,7 @@ def _volunteer(
         if not standing.is_up:
             due = max(due, now + GLANCE_S)
         if is_tie and due <= now and not gains(path.estimate, members[0].path.estimate):
-            due = now + max(SHORTEST_LOOK_S, LOOK_AGAIN * hold_s)
+            due = now + look_again_s(hold_s)
         if due > now:
             review_at = min(review_at, due)
         if due <= now + SOON_S:

@@ -22,7 +22,7 @@ from appliance.kernel.filters import (
     failed,
     is_built,
 )
-from appliance.plan.plan import MOST_BONDED, Bond, Delete, Item, Key, Kind, Op
+from appliance.plan.plan import MOST_BONDED, Bond, Item, Key, Kind, Op
 
 STRANGE = "something else"  # what somebody made of a filter of ours
 _PLACE = Place("egress", BOND_PRIORITY, 1)
@@ -55,11 +55,8 @@ class Bonding:
 
     def apply(self, op: Op) -> None:
         """Carry out one operation. Raises KernelError."""
-        index = self._filters.device(op)
+        index = self._filters.begin(op, _PLACE)
         if index is None:
-            return
-        if isinstance(op, Delete):
-            self._filters.detach(op, index, _PLACE)
             return
         if not isinstance(op.item, Bond):
             raise ValueError(op.key.kind)

@@ -22,7 +22,7 @@ from appliance.kernel.filters import (
     failed,
     is_built,
 )
-from appliance.plan.plan import Copy, Delete, Item, Key, Kind, Once, Op
+from appliance.plan.plan import Copy, Item, Key, Kind, Once, Op
 from appliance.plan.text import copy_handle, copy_priority
 
 KINDS = frozenset({Kind.ONCE, Kind.COPY})
@@ -58,11 +58,8 @@ class Duplication:
 
     def apply(self, op: Op) -> None:
         """Carry out one operation. Raises KernelError."""
-        index = self._filters.device(op)
+        index = self._filters.begin(op, _place(op.key))
         if index is None:
-            return
-        if isinstance(op, Delete):
-            self._filters.detach(op, index, _place(op.key))
             return
         try:
             program, name, is_ours = self._program(op)

@@ -107,14 +107,18 @@ class BpfFilters:
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
 
-    def device(self, op: Op) -> int | None:
-        """The index of the device of an operation; None where it is gone and nothing to be done."""
+    def begin(self, op: Op, place: Place) -> int | None:
+        """The index of the device at which to attach; None for a deletion, which is done then."""
         try:
-            return socket.if_nametoindex(str(op.key.ident[0]))
+            index = socket.if_nametoindex(str(op.key.ident[0]))
         except OSError as error:
             if isinstance(op, Delete):
-                return None
+                return None  # it went with its device
             raise failed(op, error) from error
+        if not isinstance(op, Delete):
+            return index
+        self._send(op, message(_DELTFILTER, 0, _header(index, place)))
+        return None
 
     def attach(self, op: Op, index: int, place: Place, program: Program, name: str) -> None:
         """The filter holds the program from now on."""
@@ -127,9 +131,6 @@ class BpfFilters:
         flags = CREATE | EXCL if isinstance(op, Add) else CREATE
         body = _header(index, place) + text(_KIND, "bpf") + options
         self._send(op, message(_NEWTFILTER, flags, body))
-
-    def detach(self, op: Op, index: int, place: Place) -> None:
-        self._send(op, message(_DELTFILTER, 0, _header(index, place)))
 
     def listed(self, index: int) -> Iterator[Seen]:
         """All filters of a device that are BPF programs."""

@@ -92,15 +92,17 @@ def test_a_program_that_is_not_built_or_broken_is_an_error_of_the_system(
         filters.built.__wrapped__("once")
 
 
-def test_to_delete_what_is_gone_is_no_failure() -> None:
+def test_a_deletion_is_done_at_once_and_what_is_gone_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     place = Place("ingress", PRIORITY, 1)
+    monkeypatch.setattr(socket, "if_nametoindex", lambda _: 8)
     for code in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
         gone = BpfFilters(Answers(Refusal(0, code, "gone")))
-        gone.detach(Delete(KEY, ONCE), 8, place)
-        with pytest.raises(KernelError):
-            gone.detach(Add(KEY, ONCE), 8, place)
+        assert gone.begin(Delete(KEY, ONCE), place) is None
+        assert gone.begin(Add(KEY, ONCE), place) == 8
     with pytest.raises(KernelError):
-        BpfFilters(Answers(Refusal(0, errno.EPERM, "no"))).detach(Delete(KEY, ONCE), 8, place)
+        BpfFilters(Answers(Refusal(0, errno.EPERM, "no"))).begin(Delete(KEY, ONCE), place)
 
 
 def test_a_device_that_is_gone_matters_only_to_what_is_to_hang_on_it(
@@ -111,10 +113,10 @@ def test_a_device_that_is_gone_matters_only_to_what_is_to_hang_on_it(
         raise OSError(msg)
 
     monkeypatch.setattr(socket, "if_nametoindex", gone)
-    found = BpfFilters(Answers())
-    assert found.device(Delete(KEY, ONCE)) is None
+    found, place = BpfFilters(Answers()), Place("ingress", PRIORITY, 1)
+    assert found.begin(Delete(KEY, ONCE), place) is None
     with pytest.raises(KernelError) as raised:
-        found.device(Add(KEY, ONCE))
+        found.begin(Add(KEY, ONCE), place)
     assert raised.value.errno == errno.ENODEV
 
 
