@@ -21,6 +21,8 @@
 #define CLASS 0xf0000000
 #define MOST 8 // planes of one bond
 #define MEMORY_NS (64 * 1000000ULL) // over how long a time a rate is measured
+#define BLIND 4500 // octets that may wait where it is not known how fast they leave
+#define NEVER (~0ULL)
 #define IDLE_NS 1000000000ULL // what comes out after so long had not waited for others
 // How much sooner another plane must let a packet through: what reordering is worth, and so that one
 // queue stands longer than the others, and an AQM drops there first. A flow slows down once, then.
@@ -77,7 +79,7 @@ static __always_inline __u64 leaves_at(const struct queue *queue, __u64 now)
 	__u64 octets, at;
 
 	if (!queue->left_at || !queue->drained)
-		return now;
+		return queue->entered > queue->left + BLIND ? NEVER : now;
 	octets = queue->length;
 	if (queue->entered > queue->left)
 		octets += queue->entered - queue->left;

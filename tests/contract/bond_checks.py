@@ -1,7 +1,6 @@
 """What bond.bpf.c does to packets, on two devices that this process is the line of.
 
-The first of them is made slow as a shaper does it: its packets wait in another device and come
-back. The second lets everything through at once.
+Both have a shaper: their packets wait in another device and come back. The first one is slow.
 """
 
 import socket
@@ -9,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 
-from appliance.config.addressing import FILTER_PRIORITY_LAST
+from appliance.config.addressing import FILTER_PRIORITY_LAST, class_mark
 from appliance.kernel.bond import Bonding
 from appliance.kernel.filters import BpfFilters
 from appliance.kernel.netlink import Netlink
@@ -33,8 +32,10 @@ KEYS = [Key(Kind.BOND, (name,)) for name in BOTH]
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 NETWORKS = ("10.0.1.8/30", "2001:db8:1::8/125")  # with all of NEAR
 BOND = Bond("of one class", (Stripe(1, NETWORKS, BOTH),))
+THIRD = class_mark(3)
 MANY, FEW = 100, 5
-RATE = "2mbit"  # MANY wait for 0.2 s
+UNKNOWN = 12  # more than may wait where it is not known how fast they leave
+RATES = {ONE: "2mbit", TWO: "1gbit"}  # MANY wait for 0.2 s
 EMPTY_S = 0.5
 
 
@@ -44,12 +45,13 @@ class Bonded(Planes):
     def __init__(self) -> None:
         super().__init__()
         self.bonding = Bonding(BpfFilters(Netlink(socket.NETLINK_ROUTE)))
-        shell(
-            "ip link add slow0 type ifb; ip link set slow0 up; "
-            f"tc qdisc add dev slow0 root netem rate {RATE} limit 1000; "
-            f"tc filter add dev {ONE} egress pref {FILTER_PRIORITY_LAST} protocol all matchall "
-            "action mirred egress redirect dev slow0"
-        )
+        for number, (name, rate) in enumerate(RATES.items()):
+            shell(
+                f"ip link add shaper{number} type ifb; ip link set shaper{number} up; "
+                f"tc qdisc add dev shaper{number} root netem rate {rate} limit 1000; "
+                f"tc filter add dev {name} egress pref {FILTER_PRIORITY_LAST} protocol all "
+                f"matchall action mirred egress redirect dev shaper{number}"
+            )
         self.do(*(Add(key, BOND) for key in KEYS))
 
     def __exit__(self, *_: object) -> None:
@@ -98,13 +100,15 @@ def flow(family: int) -> Iterator[Flow]:
 
 @contextmanager
 def queued(planes: Bonded, family: int) -> Iterator[Flow]:
-    """A flow of the class, of which much waits at the first plane, and some has left."""
+    """A flow of the class, of which some waits at the first plane behind much of another class."""
     planes.left(EMPTY_S)
     with flow(family) as made:
-        made.send(MANY)
+        others = made.send(MANY, THIRD)
+        numbers = made.send(UNKNOWN)
         first, second = planes.left()
-        assert 2 < len(first) < MANY, first
-        assert not second
+        assert first < others
+        assert FEW < len(second) + FEW < UNKNOWN, second
+        assert second == numbers[-len(second) :]
         yield made
 
 

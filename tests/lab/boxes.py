@@ -57,6 +57,17 @@ def left(fleet: Fleet, name: str) -> list[str]:
     return list(asked(fleet, name, "plan", "--dry-run")["commands"])
 
 
+def restarts_idle(lab: Lab, fleet: Fleet, name: str) -> None:
+    """A supervisor is killed, and the next one finds everything as it should be."""
+    box = fleet.supervisor(name)
+    box.kill()
+    lab.sleep_virtual(1)
+    box.start()
+    lab.wait_until(lambda: box.status()["stage"] == "running", 30, "the next one is running")
+    ops = box.status()["counters"]["ops"]
+    lab.check(sum(ops.values()) == 0, f"it has nothing to do {ops}")
+
+
 def moves(fleet: Fleet, name: str, class_name: str = "voice") -> list[dict[str, Any]]:
     """The moves of a class of a box, the newest last."""
     told = asked(fleet, name, "history", "--class", class_name, "--limit", "1000")["moves"]

@@ -13,7 +13,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import asked, hosts, left, moves
+from tests.lab.boxes import asked, hosts, left, moves, restarts_idle
 
 RATE_MBIT = 5.5
 BOTH, EF = ["1-1", "2-2"], 46
@@ -50,13 +50,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     lab.sleep_virtual(1)
     dsl.heal()
     lab.wait_until(lambda: lines(fleet) == {"1", "2"}, 60, "both lines carry it again")
-    a = fleet.supervisor("a")
-    a.kill()
-    lab.sleep_virtual(1)
-    a.start()
-    lab.wait_until(lambda: a.status()["stage"] == "running", 30, "the next one is running")
-    ops = a.status()["counters"]["ops"]
-    lab.check(sum(ops.values()) == 0, f"it has nothing to do {ops}")
+    restarts_idle(lab, fleet, "a")
     result = stream.stop()
     lab.check(result.duplicates == 0, "nothing came twice")
     lab.check(result.lost < 60, f"{result.lost} of {result.sent} packets were lost")

@@ -15,7 +15,7 @@ from lab.fleet import Fleet
 from lab.stream import Stream
 from lab.supervisor import Supervisor
 from lab.topology import Host, Lab, Site
-from tests.lab.boxes import branch, hosts, left, pair, warnings
+from tests.lab.boxes import branch, hosts, left, pair, restarts_idle, warnings
 
 EF = 46
 POLICIES = (
@@ -42,13 +42,7 @@ def story_a_line_is_cut_and_nothing_is_lost(lab: Lab) -> None:
     came_through(lab, calls, "a line cut and healed")
 
     calls = streams(lab, fleet)
-    a = fleet.supervisor("a")
-    a.kill()
-    lab.sleep_virtual(1)
-    a.start()
-    lab.wait_until(lambda: a.status()["stage"] == "running", 30, "the next one is running")
-    ops = a.status()["counters"]["ops"]
-    lab.check(sum(ops.values()) == 0, f"it has nothing to do {ops}")
+    restarts_idle(lab, fleet, "a")
     lab.check(second(fleet) == "2-2", "and knows where copies go")
     came_through(lab, calls, "a supervisor killed and started again")
 
