@@ -47,7 +47,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     run.add_argument("--story", help="only this function of the file")
     run.add_argument("--seed", type=int, default=1, help="of all random impairments (1)")
     run.add_argument("--memory", type=int, default=2048, metavar="MIB", help="of the guest (2048)")
-    run.add_argument("--timeout", type=float, default=1200, metavar="S", help="wall time (1200)")
+    run.add_argument(
+        "--timeout", type=float, default=1200, metavar="S", help="wall time of a story (1200)"
+    )
     run.add_argument(
         "--extra", action="append", default=[], metavar="PATH", help="put beside the scenario"
     )

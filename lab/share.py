@@ -28,7 +28,7 @@ class SharedGuests:
     """Starts at once; every story runs, whether somebody waits for it or not."""
 
     def __init__(self, stories: Sequence[Story], options: GuestOptions | None = None) -> None:
-        self._options = options or GuestOptions(timeout_s=2400)
+        self._options = options or GuestOptions()
         self._changed = Condition()
         self._events: dict[str, list[Event]] = {}  # of the stories that ended
         self._broken: dict[str, str] = {}  # why the others never will

@@ -35,7 +35,7 @@ from tests.bench.targets import TARGETS
 FOLDER = Path(__file__).parent
 MOST_GUESTS = 2
 SEED = 1
-TIMEOUT_S = 7200  # wall time of one benchmark
+TIMEOUT_S = 7200  # wall time of one story
 MEMORY_MIB = {"hub": 6144}  # 4,000 far ends
 USUAL_MEMORY_MIB = 2048
 # The longest first, so that the last guest does not run alone for long.
