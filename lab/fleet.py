@@ -179,6 +179,7 @@ class Fleet:
             ),
             timeout_s,
             "all paths of all sites are up",
+            poll_s=0.25,
         )
 
     def wait_carriers(

@@ -57,6 +57,21 @@ def left(fleet: Fleet, name: str) -> list[str]:
     return list(asked(fleet, name, "plan", "--dry-run")["commands"])
 
 
+def operations(fleet: Fleet, name: str) -> int:
+    """How many a box has carried out since its supervisor began."""
+    return sum(fleet.supervisor(name).status()["counters"]["ops"].values())
+
+
+def wait_put_back(lab: Lab, fleet: Fleet, name: str, before: int, what: str) -> float:
+    """Until a box has made the kernel what it should be again; how long it took.
+
+    `before` are its `operations` before anything was taken away.
+    """
+    return lab.wait_until(
+        lambda: operations(fleet, name) > before and not left(fleet, name), 90, what, poll_s=1
+    )
+
+
 def restarts_idle(lab: Lab, fleet: Fleet, name: str) -> None:
     """A supervisor is killed, and the next one finds everything as it should be."""
     box = fleet.supervisor(name)
@@ -64,8 +79,7 @@ def restarts_idle(lab: Lab, fleet: Fleet, name: str) -> None:
     lab.sleep_virtual(1)
     box.start()
     lab.wait_until(lambda: box.status()["stage"] == "running", 30, "the next one is running")
-    ops = box.status()["counters"]["ops"]
-    lab.check(sum(ops.values()) == 0, f"it has nothing to do {ops}")
+    lab.check(operations(fleet, name) == 0, "it has nothing to do")
 
 
 def moves(fleet: Fleet, name: str, class_name: str = "voice") -> list[dict[str, Any]]:

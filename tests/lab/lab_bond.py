@@ -13,7 +13,15 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import asked, hosts, left, moves, restarts_idle
+from tests.lab.boxes import (
+    asked,
+    hosts,
+    left,
+    moves,
+    operations,
+    restarts_idle,
+    wait_put_back,
+)
 
 RATE_MBIT = 5.5
 BOTH, EF = ["1-1", "2-2"], 46
@@ -43,7 +51,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     lab.check(call.lost == 0, "and loses nothing")
 
     sessions = lab.tcp_sessions(one, other, count=3)
-    stream = lab.stream(one, other, pps=300)
+    stream = lab.stream(one, other, pps=100)
     dsl = fleet.sites["a"].uplinks["dsl"]
     dsl.cut()
     lab.wait_until(lambda: lines(fleet) == {"1"}, 5, "the bond has left the dead line")
@@ -53,7 +61,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     restarts_idle(lab, fleet, "a")
     result = stream.stop()
     lab.check(result.duplicates == 0, "nothing came twice")
-    lab.check(result.lost < 60, f"{result.lost} of {result.sent} packets were lost")
+    lab.check(result.lost < 20, f"{result.lost} of {result.sent} packets were lost")
     survived = sessions.check()
     sessions.stop()
     lab.check(survived.survived == 3, f"{survived}")
@@ -64,15 +72,16 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
 def story_bonds_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
     fleet = world(lab)
     one, other = hosts(fleet)
-    stream = lab.stream(one, other, pps=300)
     a, supervisor = fleet.sites["a"], fleet.supervisor("a")
+    before = operations(fleet, "a")
     for command in (
         "tc filter del dev bl-1-1 egress",
         "tc filter del dev bl-2-2 egress pref 45314",
     ):
         a.run(["sh", "-c", command])
         lab.check(bool(left(fleet, "a")), f"it is seen: {command}")
-    lab.wait_until(lambda: not left(fleet, "a"), 90, "all of it is put back", poll_s=5)
+    wait_put_back(lab, fleet, "a", before, "all of it is put back")
+    stream = lab.stream(one, other, pps=100)
     for mode in ("single", "bond", "share", "bond"):
         config = fleet.config("a")
         config["policies"] = [POLICIES[0], {**POLICIES[1], "mode": mode}]

@@ -14,7 +14,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import CommandError, Lab, Site
-from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, moves, pair, warnings
+from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, moves, operations, pair, warnings
 from tests.lab.lab_uplinks import Provider, dhcpcd_pid
 
 
@@ -205,7 +205,7 @@ def story_a_typing_error_on_a_running_box(lab: Lab) -> None:
     lab.check(any("colour" in str(problem) for problem in refused), "the status names the error")
     fleet.wait_carriers("a", "voice", "b", ["1-1"], 30)
     lab.check(lab.ping(*hosts(fleet), count=3).received == 3, "the last good configuration serves")
-    ops = sum(supervisor.status()["counters"]["ops"].values())
+    ops = operations(fleet, "a")
     lab.check(ops == 0, f"{ops} operations were needed")
 
 

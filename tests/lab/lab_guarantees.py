@@ -12,7 +12,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import hosts, left, moves
+from tests.lab.boxes import hosts, left, moves, operations, wait_put_back
 
 RATE_MBIT = 11
 VOICE = {"name": "voice", "match": [{"dscp": "ef"}]}
@@ -51,6 +51,7 @@ def story_shares_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
     fleet = world(lab, interval="1 s")
     one, other = hosts(fleet)
     a, supervisor = fleet.sites["a"], fleet.supervisor("a")
+    done = operations(fleet, "a")
     for command in (
         "tc class change dev bl-up1 parent b1:ffff classid b1:2 htb rate 1mbit",
         "tc filter del dev bl-down1 parent b1: pref 4",
@@ -59,7 +60,7 @@ def story_shares_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
         before = len(left(fleet, "a"))
         a.run(["sh", "-c", command])
         lab.check(len(left(fleet, "a")) > before, f"it is seen: {command}")
-    took_s = lab.wait_until(lambda: not left(fleet, "a"), 90, "all of it is put back", poll_s=5)
+    took_s = wait_put_back(lab, fleet, "a", done, "all of it is put back")
     lab.say(f"all of it is put back after {took_s:.1f} s")
     stream = lab.stream(one, other, pps=100, dscp=26)
     for shares in ([], SHARES[:1], SHARES):

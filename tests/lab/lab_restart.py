@@ -9,7 +9,7 @@ import base64
 from lab.fleet import Fleet
 from lab.monitor import KernelMonitor
 from lab.topology import Lab, Site
-from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, pair
+from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, operations, pair
 
 FOREIGN = (
     "link add mine type dummy",
@@ -41,7 +41,7 @@ def story_killed_and_started_again(lab: Lab) -> None:
     supervisor.start(60)
     fleet.wait_carriers("a", "voice", "b", elsewhere, 10)
     lab.sleep_virtual(5)
-    ops = sum(supervisor.status()["counters"]["ops"].values())
+    ops = operations(fleet, "a")
     lab.record("restart_ops", ops, "operations")
     lab.check(ops == 0, f"the restarted supervisor applies {ops} operations")
     changes = [notice.text for notice in monitor.notices()]

@@ -11,7 +11,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import hosts, left, moves, warnings
+from tests.lab.boxes import hosts, moves, operations, wait_put_back, warnings
 
 LINE_MBIT, RATE_MBIT, EF = 20, 19, 46
 POLICIES = (
@@ -59,13 +59,9 @@ def story_what_somebody_removes_is_put_back(lab: Lab) -> None:
             "tc qdisc change dev bl-up1 root handle b1: cake bandwidth 1mbit",
         ],
     }.items():
-        before = done(fleet)
+        before = operations(fleet, "a")
         a.run(["sh", "-c", " && ".join(commands)])
-        took_s = lab.wait_until(
-            lambda: done(fleet) > before and not left(fleet, "a"),  # noqa: B023
-            90,
-            f"put back: {what}",
-        )
+        took_s = wait_put_back(lab, fleet, "a", before, f"put back: {what}")
         answers = lab.ping(one, other, count=3).received
         lab.check(answers == 3, f"{what}: put back after {took_s:.1f} s, and traffic flows")
 
@@ -88,11 +84,6 @@ def story_shaping_comes_and_goes_while_traffic_flows(lab: Lab) -> None:
     lab.check("traffic-uncounted" not in warnings(fleet, "a"), "and the counts agree")
     result = stream.stop()
     lab.check(result.lost == 0, f"{result.lost} of {result.sent} packets were lost")
-
-
-def done(fleet: Fleet) -> int:
-    """Operations that a has carried out so far."""
-    return sum(fleet.supervisor("a").status()["counters"]["ops"].values())
 
 
 def world(lab: Lab, *, interval: str = "50 ms") -> Fleet:

@@ -12,7 +12,7 @@ from typing import Any
 from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
-from tests.lab.boxes import left, moves
+from tests.lab.boxes import left, moves, operations, wait_put_back
 
 HUB_MBIT = 40
 SHAPING = {"up": f"{HUB_MBIT} Mbit/s", "down": "100 Mbit/s", "overhead": 14}
@@ -59,14 +59,16 @@ def story_a_site_has_what_it_is_promised_and_no_more_than_its_ceiling(lab: Lab) 
 def story_queues_of_sites_are_put_back_and_follow_the_file(lab: Lab) -> None:
     fleet = world(lab, lambda config: tell_lines(config))
     hub = fleet.sites["hq"]
+    done = operations(fleet, "hq")
     for command in (
         "tc class change dev bl-up1 parent b1:ffff classid b1:20 htb rate 1mbit",
         "tc filter del dev bl-up1 parent b1: pref 2",
         "tc qdisc del dev bl-up1 parent b1:21",
     ):
+        before = len(left(fleet, "hq"))
         hub.run(["sh", "-c", command])
-        lab.check(len(left(fleet, "hq")) > 0, f"it is seen: {command}")
-        lab.wait_until(lambda: not left(fleet, "hq"), 90, "it is put back", poll_s=2)
+        lab.check(len(left(fleet, "hq")) > before, f"it is seen: {command}")
+    wait_put_back(lab, fleet, "hq", done, "all of it is put back")
     supervisor = fleet.supervisor("hq")
     stream = lab.stream(*(fleet.sites[name].lans["lan0"].hosts[0] for name in ("hq", "b")), pps=100)
     for rates in ((9, 40), (9, None), (None, None), (9, 50)):
