@@ -394,7 +394,7 @@ class Lab:
         time.sleep(max(0.0, moment_s - self.now_s))
 
     def wait_until(
-        self, predicate: Callable[[], object], timeout_s: float, what: str, *, poll_s: float = 0.1
+        self, predicate: Callable[[], object], timeout_s: float, what: str, *, poll_s: float = 0.05
     ) -> float:
         """Wait until `predicate()` is true; the virtual seconds it took. Raises StoryError.
 

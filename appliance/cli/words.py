@@ -16,6 +16,7 @@ CAUSES: Mapping[str, str] = {
     "no-path": "no path left",
     "configured": "configured",
     "mtu-changed": "path MTU changed",
+    "reordering": "delays too far apart",
     "second-path": "second path changed",
 }
 VERDICTS: Mapping[str, str] = {

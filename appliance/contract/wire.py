@@ -38,6 +38,7 @@ MoveCause = Literal[
     "no-path",
     "configured",
     "mtu-changed",
+    "reordering",
     "second-path",
 ]
 Verdict = Literal["meets", "violates", "unmeasured", "unusable", "not-permitted"]

@@ -19,6 +19,7 @@ class Cause(StrEnum):
     NO_PATH = "no-path"
     CONFIGURED = "configured"
     MTU_CHANGED = "mtu-changed"
+    REORDERING = "reordering"  # too slow a line beside another, in mode `bond`: both were good
     SECOND_PATH = "second-path"  # copies go another way from now on, or none are sent
 
 
@@ -36,7 +37,7 @@ class MoveClass:
     @property
     def is_voluntary(self) -> bool:
         """True when the incumbent still worked and met its SLA."""
-        return self.cause in (Cause.RECOVERED, Cause.BETTER_PATH)
+        return self.cause in (Cause.RECOVERED, Cause.BETTER_PATH, Cause.REORDERING)
 
 
 @dataclass(frozen=True, slots=True)

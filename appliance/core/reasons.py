@@ -60,6 +60,8 @@ def move(
             f"{who} {verb} {_names(after)} from {left_names}: clean for {seconds(clean)}; {target}"
         )
     why = "; ".join([trouble(s, uplinks) for s in lost])
+    if cause is Cause.REORDERING:
+        why = f"{why}, too slow beside the others for one flow over all of them"
     if not joined:
         return f"{who} drops {left_names}: {why}; {target}"
     return f"{who} leaves {left_names}: {why}; {target}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from appliance.contract.ids import OUTSIDE
 from appliance.core.actions import Cause
-from appliance.core.bond import together
+from appliance.core.bond import near, together
 from appliance.core.layout import ClassPlan
 from appliance.core.liveness import doubted_until, holding
 from appliance.core.selection import SUSPECT, Standing, best, gains, look_again_s
@@ -41,12 +41,19 @@ def choose(
     if not plan.is_bonded:
         return choice
     carrying = {c.path.plane for c in held.assignment.carriers} if held else set()
-    if choice.after:
-        return choice._replace(after=together(choice.after, carrying))
     members = [s for s in standings if s.candidate.plane in carrying and s.is_usable and s.meets]
-    after = together(members, carrying)
+    found = members if choice.after is None else choice.after
+    close = near(found, carrying)
+    after = together(close, carrying)
+    if len(close) < len(found):
+        look_at = now + look_again_s(plan.policy.hold_s)
+        choice = choice._replace(review_at=min(choice.review_at, look_at))
+    if choice.after:
+        return choice._replace(after=after)
     if choice.after is None and len(after) < len(members) == len(carrying):
-        return Choice(after, Cause.CONFIGURED, choice.review_at)  # flows were spread until now
+        # When their delays go together, flows were spread until now.
+        cause = Cause.REORDERING if len(close) < len(found) else Cause.CONFIGURED
+        return Choice(after, cause, choice.review_at)
     return choice
 
 

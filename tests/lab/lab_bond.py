@@ -4,7 +4,7 @@
                         === dsl   20 ms, 6 Mbit/s ===+-- internet --+=== dsl   ===
 
 b's lines have the same delays and no limit. Both boxes shape at 5.5 Mbit/s. The default class is in
-mode `bond`: paths 1-1 and 2-2 carry it.
+mode `bond`: a path over each line carries it.
 """
 
 import json
@@ -14,7 +14,6 @@ from lab.fleet import Fleet
 from lab.line import Line
 from lab.topology import Lab
 from tests.lab.boxes import (
-    asked,
     hosts,
     left,
     moves,
@@ -24,7 +23,7 @@ from tests.lab.boxes import (
 )
 
 RATE_MBIT = 5.5
-BOTH, EF = ["1-1", "2-2"], 46
+BOTH, EF = {"1", "2"}, 46
 POLICIES = (
     {"class": "voice", "hold": "5 s"},
     {"class": "default", "mode": "bond", "tiers": [["fibre", "dsl"]], "hold": "5 s"},
@@ -57,11 +56,11 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     lab.wait_until(lambda: lines(fleet) == {"1"}, 5, "the bond has left the dead line")
     lab.sleep_virtual(1)
     dsl.heal()
-    lab.wait_until(lambda: lines(fleet) == {"1", "2"}, 60, "both lines carry it again")
+    lab.wait_until(lambda: lines(fleet) == BOTH, 60, "both lines carry it again")
     restarts_idle(lab, fleet, "a")
     result = stream.stop()
     lab.check(result.duplicates == 0, "nothing came twice")
-    lab.check(result.lost < 20, f"{result.lost} of {result.sent} packets were lost")
+    lab.check(result.lost < 40, f"{result.lost} of {result.sent} packets were lost")
     survived = sessions.check()
     sessions.stop()
     lab.check(survived.survived == 3, f"{survived}")
@@ -92,17 +91,17 @@ def story_bonds_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
         lab.check(has_bond == (mode == "bond"), f"and in the kernel: {mode}")
     result = stream.stop()
     lab.check(result.lost == 0, f"{result.lost} of {result.sent} packets were lost")
-    lossy = a.uplinks["dsl"].up
-    lossy.change(loss=0.05)
-    lab.wait_until(lambda: lines(fleet) == {"1"}, 30, "the bond has left the lossy line")
-    why = asked(fleet, "a", "why", "default", "b")
-    lab.check(
-        "loss" in json.dumps(why), "a line that loses packets leaves the bond, and why is told"
-    )
+    for cause, bad in {"sla-violated": {"loss": 0.05}, "reordering": {"delay_ms": 90}}.items():
+        lab.wait_until(lambda: lines(fleet) == BOTH, 60, "both lines carry it")
+        a.uplinks["dsl"].up.change(**bad)
+        lab.wait_until(lambda: lines(fleet) == {"1"}, 60, f"the bond has left it: {bad}")
+        last = moves(fleet, "a", "default")[-1]
+        lab.check(last["cause"] == cause, f"and why is told: {last['reason']}")
+        a.uplinks["dsl"].up.change(loss=0.0)
 
 
 def world(lab: Lab) -> Fleet:
-    fleet = Fleet(lab, policies=POLICIES)
+    fleet = Fleet(lab, policies=POLICIES, probing={"interval": "50 ms"})
     for number, name in enumerate("ab", start=1):
         site = lab.site(name)
         for label, delay_ms in (("fibre", 10), ("dsl", 20)):
@@ -113,8 +112,8 @@ def world(lab: Lab) -> Fleet:
         fleet.add(site, number, shape)
     fleet.start()
     fleet.wait_up()
-    for name, far in ("ab", "ba"):
-        fleet.wait_carriers(name, "default", far, BOTH, 60)
+    for name in "ab":
+        lab.wait_until(lambda: lines(fleet, name) == BOTH, 60, "both lines carry it")  # noqa: B023
     return fleet
 
 
@@ -125,9 +124,10 @@ def shape(config: dict[str, Any]) -> None:
         uplink["shaping"] = {"up": rate, "down": rate, "overhead": 14}
 
 
-def lines(fleet: Fleet) -> set[str]:
-    """The uplinks of a that the class leaves by: both paths of one may, when the other is out."""
-    return {plane.split("-")[0] for plane in fleet.carriers("a", "default", "b")}
+def lines(fleet: Fleet, name: str = "a") -> set[str]:
+    """The uplinks of a box that the class leaves by, by whichever paths: the far ones are alike."""
+    far = "b" if name == "a" else "a"
+    return {plane.split("-")[0] for plane in fleet.carriers(name, "default", far)}
 
 
 def sent(fleet: Fleet) -> list[int]:

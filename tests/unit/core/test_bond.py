@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from appliance.config.intent import Internet, Sla
 from appliance.contract.ids import INTERNET, Plane, Slot
 from appliance.core.actions import Cause, MoveClass
-from appliance.core.bond import together
+from appliance.core.bond import near, together
+from appliance.core.estimate import Estimate
 from appliance.core.events import IntentChanged, SteeringAdopted
 from appliance.core.layout import Candidate, lay_out
 from appliance.core.selection import Standing, stand
 from appliance.core.state import Liveness, PathState
 from appliance.core.steering import Assignment, Carrier
 from appliance.core.verdict import MEETS
+from appliance.stamp.sample import Sample
 from tests.unit.core.box import GOOD, LOSSY, SLOW, Box
 from tests.unit.core.examples import (
     DSL,
@@ -40,10 +42,17 @@ def plane(name: str) -> Plane:
     return Plane(Slot(local), Slot(remote))
 
 
-def standing(name: str, *, metered: bool = False) -> Standing:
+def standing(name: str, *, metered: bool = False, delay_ms: float = 0) -> Standing:
+    """A path that is up; its delay is not known where it is 0."""
     found = plane(name)
-    path_state = PathState(found, Liveness.UP, verdicts=(MEETS,))
+    measured = Estimate(answered=100 if delay_ms else 0, long_delay_us=delay_ms * 1000)
+    path_state = PathState(found, Liveness.UP, verdicts=(MEETS,), estimate=measured)
     return stand(Candidate(found, 0, metered, 1, name), path_state, MEETS, is_attached=True)
+
+
+def delayed(by_ms: int) -> Sample:
+    us = by_ms * 1000
+    return GOOD._replace(delay_us=us, delay_min_us=us - 500, delay_max_us=us + 500)
 
 
 def chosen(names: str, held: str = "", metered: str = "") -> str:
@@ -88,12 +97,52 @@ def test_the_better_path_comes_first_whatever_the_order_of_visiting() -> None:
     assert chosen("2-2 2-1 1-2 1-1") == "1-1 2-2"
 
 
+names = st.builds("{}-{}".format, st.integers(1, 4), st.integers(1, 4))
+
+
+def close(delays: dict[str, float], held: str = "") -> str:
+    """The planes whose round trips, in milliseconds, go together."""
+    standings = [standing(name, delay_ms=delay) for name, delay in delays.items()]
+    found = near(standings, {plane(name) for name in held.split()})
+    return " ".join(str(s.candidate.plane) for s in found)
+
+
+def test_round_trips_go_together_up_to_three_times_the_quickest_or_four_where_they_do() -> None:
+    assert close({"1-1": 20, "2-2": 60}) == "1-1 2-2"
+    assert close({"1-1": 20, "2-2": 61}) == "1-1"
+    assert close({"1-1": 61, "2-2": 20}) == "2-2"
+    assert close({"1-1": 20, "2-2": 79}, held="1-1 2-2") == "1-1 2-2"
+    assert close({"1-1": 20, "2-2": 81}, held="1-1 2-2") == "1-1"
+
+
+def test_two_slow_lines_are_more_than_a_quick_one() -> None:
+    assert close({"1-1": 10, "2-2": 50, "3-3": 60}) == "2-2 3-3"
+    assert close({"1-1": 10, "2-2": 50, "2-3": 60}) == "2-2 2-3"
+    assert close({"1-1": 10, "1-2": 10, "2-1": 50, "2-2": 60}) == "1-1 1-2"
+
+
+def test_a_path_that_is_not_measured_yet_may_be_near() -> None:
+    assert close({"1-1": 20, "2-2": 0}) == "1-1 2-2"
+    assert close({"1-1": 20, "2-2": 0, "3-3": 100}) == "1-1 2-2"
+    assert close({}) == ""
+
+
+@given(st.dictionaries(names, st.integers(0, 500), min_size=1, max_size=9), st.randoms())
+def test_what_goes_together_goes_on_together_whatever_the_order(delays, rnd) -> None:
+    order = list(delays)
+    rnd.shuffle(order)
+    first = close({name: delays[name] for name in order}).split()
+    assert set(first) == set(close(delays).split())
+    assert set(close({name: delays[name] for name in first}, held=" ".join(first)).split()) == set(
+        first
+    )
+    known = [delays[name] for name in first if delays[name]]
+    assert not known or max(known) <= 3 * min(known)
+
+
 def test_one_path_is_a_bond_by_itself_and_none_is_none() -> None:
     assert chosen("2-1") == "2-1"
     assert chosen("") == ""
-
-
-names = st.builds("{}-{}".format, st.integers(1, 4), st.integers(1, 4))
 
 
 @given(st.sets(names), st.sets(names), st.randoms())
@@ -215,19 +264,52 @@ def test_two_paths_that_cross_take_over_where_the_straight_one_dies() -> None:
 
 
 def test_flows_begin_on_another_line_that_is_far_quicker_once_in_a_hold_time() -> None:
-    far = GOOD._replace(delay_us=300_000, delay_min_us=299_000, delay_max_us=301_000)
-    b = box(policy(BOND, sla=Sla()), peers=[peer("hq", 3, ("cable",))])
+    far = delayed(55)
+    b = box(peers=[peer("hq", 3, ("cable",))])
     b.wait(40, but={"hq/1-1": far})
     assert b.moves() == ["initial 1-1 2-1", "better-path 2-1 1-1"]
     (move,) = [a for _, a in b.actions if isinstance(a, MoveClass) and a.cause is Cause.BETTER_PATH]
     assert move.reason == (
         "voice to hq begins its flows on dsl (2-1): it has 0.0 % loss and 20 ms, "
-        "fibre (1-1) 0.0 % loss and 299 ms"
+        "fibre (1-1) 0.0 % loss and 54 ms"
     )
     b.wait(20, but={"hq/2-1": far})
     assert len(b.moves()) == 2
     b.wait(100, but={"hq/2-1": far})
     assert b.moves()[2:] == ["better-path 1-1 2-1"]
+
+
+def test_a_line_whose_delay_is_too_far_from_the_others_leaves_until_it_is_not() -> None:
+    b = box(policy(BOND, sla=Sla()), peers=[peer("hq", 3, ("cable",))])
+    b.wait(100, but={"hq/2-1": delayed(70)})
+    assert b.moves() == ["initial 1-1 2-1"]
+    b.wait(60, but={"hq/2-1": delayed(90)})
+    assert b.moves()[1:] == ["reordering 1-1"]
+    (move,) = [a for _, a in b.actions if isinstance(a, MoveClass) and a.cause is Cause.REORDERING]
+    assert move.is_voluntary
+    assert move.reason == (
+        "voice to hq drops dsl (2-1): 0.0 % loss and 90 ms, too slow beside the others for one "
+        "flow over all of them; fibre (1-1) carries it with 0.0 % loss and 20 ms"
+    )
+    b.wait(300, but={"hq/2-1": delayed(65)})
+    assert len(b.moves()) == 2
+    b.wait(200, but={"hq/2-1": delayed(55)})
+    assert b.moves()[2:] == ["better-path 1-1 2-1"]
+
+
+def test_when_the_quick_line_dies_the_slow_one_takes_over_and_gives_back_all() -> None:
+    b = box(policy(BOND, sla=Sla()), peers=[peer("hq", 3, ("cable",))])
+    slow = {"hq/2-1": delayed(200)}
+    b.wait(70, but=slow)
+    assert b.moves() == ["initial 1-1 2-1", "reordering 1-1"]
+    b.kill("hq/1-1")
+    assert b.carrier() == "2-1"
+    b.wait(5, but={**slow, "hq/1-1": None})
+    b.revive("hq/1-1")
+    b.wait(50, but=slow)
+    assert b.carrier() == "2-1"
+    b.wait(20, but=slow)
+    assert b.moves()[2:] == ["path-down 2-1", "recovered 1-1"]
 
 
 def test_a_little_more_delay_does_not_change_where_flows_begin() -> None:
