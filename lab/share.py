@@ -45,27 +45,37 @@ class SharedGuests:
             raise GuestError(self._broken[story.id])
 
     def _run(self, stories: Sequence[Story]) -> None:
-        waiting = [story.id for story in stories]
+        """Run these, in another guest from where one ended early: it took its story with it."""
+        while stories:
+            left = self._run_guest(stories)
+            if len(left) == len(stories):
+                break
+            stories = left
+
+    def _run_guest(self, stories: Sequence[Story]) -> Sequence[Story]:
+        """Run these in one guest; those that it did not begin: all when it did not boot."""
+        waiting = list(stories)
+        begun: Story | None = None
         events: list[Event] = []
         reason = "the guest ended before the story's turn"
-        begun = time.monotonic()
+        since = time.monotonic()
         try:
             for event in run_stories(stories, self._options):
                 if event["event"] == "story_begin":
-                    events = []
-                    begun = time.monotonic()
+                    begun, events, since = waiting.pop(0), [], time.monotonic()
                 events.append(event)
                 if event["event"] == "story_end":
-                    waiting.remove(event["story"])
-                    self._publish(event["story"], events, time.monotonic() - begun)
-                    events = []  # what follows is no part of the story
+                    self._publish(event["story"], events, time.monotonic() - since)
+                    begun, events = None, []  # what follows is no part of the story
                 elif event["event"] == "guest_failed":
                     reason = "\n".join(line for each in events for line in render(each))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             reason = f"{type(error).__name__}: {error}"
+        broken = [begun] if begun else waiting if len(waiting) == len(stories) else []
         with self._changed:
-            self._broken.update(dict.fromkeys(waiting, reason))
+            self._broken.update({story.id: reason for story in broken})
             self._changed.notify_all()
+        return waiting
 
     def _publish(self, story: str, events: list[Event], wall_s: float) -> None:
         with self._changed:

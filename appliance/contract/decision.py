@@ -81,7 +81,7 @@ class Move:
     before: tuple[CarrierStatus, ...]
     after: tuple[CarrierStatus, ...]  # none: its packets are discarded
     cause: MoveCause
-    is_voluntary: bool  # the paths left still worked and met the SLA
+    is_voluntary: bool  # nothing was wrong with the paths that were left
     reason: str
     evidence: tuple[Candidate, ...] = ()  # the candidates then; none when very many moved at once
 

@@ -19,7 +19,7 @@ class Cause(StrEnum):
     NO_PATH = "no-path"
     CONFIGURED = "configured"
     MTU_CHANGED = "mtu-changed"
-    REORDERING = "reordering"  # too slow a line beside another, in mode `bond`: both were good
+    REORDERING = "reordering"  # in mode `bond`: a line too slow for one flow over it and another
     SECOND_PATH = "second-path"  # copies go another way from now on, or none are sent
 
 
@@ -36,8 +36,8 @@ class MoveClass:
 
     @property
     def is_voluntary(self) -> bool:
-        """True when the incumbent still worked and met its SLA."""
-        return self.cause in (Cause.RECOVERED, Cause.BETTER_PATH, Cause.REORDERING)
+        """True when nothing was wrong with the incumbent."""
+        return self.cause in (Cause.RECOVERED, Cause.BETTER_PATH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ lines of 20 Mbit/s and 10 ms beside 25, 40 and 60 ms one way, one flow had 28, 2
 over the first alone 17.
 """
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Sequence, Set
 
 from appliance.contract.ids import Plane, Slot
 from appliance.core.layout import ClassPlan
@@ -35,28 +36,36 @@ def together(standings: Sequence[Standing], held: Collection[Plane]) -> tuple[St
     return *most, *others
 
 
-def near(standings: Sequence[Standing], held: Collection[Plane]) -> Sequence[Standing]:
-    """Those whose delays go together: as many lines as can, and the quickest of as many."""
-    known = [s for s in standings if s.path.estimate.answered >= FIRM_ANSWERS]
-    delays = [_round_trip_us(s) for s in known]
-    if max(delays, default=0.0) <= JOINS * min(delays, default=0.0):
+def near(standings: Sequence[Standing], held: Set[Plane]) -> Sequence[Standing]:
+    """Those whose delays go together: what carries most by the rates, or the quickest of as much.
+
+    By the long view of delays, which neither a moment of a mobile line nor one of a queue changes.
+    """
+    delays = {
+        s.candidate.plane: s.path.estimate.long_delay_us
+        for s in standings
+        if s.path.estimate.answered >= FIRM_ANSWERS
+    }
+    if max(delays.values(), default=0.0) <= JOINS * min(delays.values(), default=0.0):
         return standings
     groups = []
-    for least in sorted(delays):
-        far = set()
-        for standing in known:
-            plane = standing.candidate.plane
-            most = STAYS if plane in held else JOINS
-            if not least <= _round_trip_us(standing) <= most * least:
-                far.add(plane)
+    for first, least in sorted(delays.items(), key=lambda each: each[1]):
+        far = {
+            plane
+            for plane, delay in delays.items()
+            if not least <= delay <= least * (STAYS if {plane, first} <= held else JOINS)
+        }
         groups.append([s for s in standings if s.candidate.plane not in far])
-    return max(groups, key=lambda group: len(together(group, held)))
+    return max(groups, key=_rate_bps)
 
 
-def _round_trip_us(standing: Standing) -> float:
-    """The longer of two views: a line is slow at once, and quick when it has been for a while."""
-    estimate = standing.path.estimate
-    return max(estimate.delay_us, estimate.long_delay_us)
+def _rate_bps(standings: Sequence[Standing]) -> float:
+    """What their lines carry together, as far as rates are given: the lesser of both ends."""
+    ours = {s.candidate.plane.local: s.candidate.up_bps for s in standings}
+    theirs = {s.candidate.plane.remote: s.candidate.down_bps for s in standings}
+    return min(
+        sum(math.inf if rate is None else rate for rate in ends.values()) for ends in (ours, theirs)
+    )
 
 
 def lead(

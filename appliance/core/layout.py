@@ -36,6 +36,8 @@ class Candidate(NamedTuple):
     is_metered: bool  # either end
     weight: int
     name: str  # "fibre (1-1)"
+    up_bps: int | None = None  # what our uplink sends at most, as far as that is given
+    down_bps: int | None = None  # what the far one receives
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,10 @@ def lay_out(intent: Intent) -> Layout:
     """Derive the layout of an intent. Pure; a second or less for a thousand sites."""
     slas, limits = _slas(intent)
     places = {plan.sla: place for place, plan in enumerate(slas)}
-    known: dict[tuple[tuple[Slot, Label, bool], ...], Shape] = {}
+    known: dict[tuple[tuple[Slot, Label, bool, int | None], ...], Shape] = {}
     shapes: dict[SiteName, Shape] = {}
     for peer in intent.peers:
-        key = tuple((u.slot, u.label, u.metered) for u in peer.uplinks)
+        key = tuple((u.slot, u.label, u.metered, u.down_bps) for u in peer.uplinks)
         shape = known.get(key)
         if shape is None:
             shape = known[key] = _shape(intent, peer, places)
@@ -158,7 +160,10 @@ def _shape(intent: Intent, peer: Peer, places: Mapping[Sla, int]) -> Shape:
             tier = _tier(tier_of, own.label, far.label)
             is_metered = own.metered or far.metered
             if tier is not None and (policy.metered or not is_metered):
-                candidates.append(Candidate(plane, tier, is_metered, own.weight, names[plane]))
+                up_bps = None if own.shaping is None else own.shaping.up_bps
+                rates = up_bps, far.down_bps
+                named = Candidate(plane, tier, is_metered, own.weight, names[plane], *rates)
+                candidates.append(named)
         classes.append(_class_plan(policy, places, candidates))
     return Shape(
         tuple(ends),

@@ -61,7 +61,12 @@ def move(
         )
     why = "; ".join([trouble(s, uplinks) for s in lost])
     if cause is Cause.REORDERING:
-        why = f"{why}, too slow beside the others for one flow over all of them"
+        slow = join([ms(s.path.estimate.long_delay_us) for s in lost])
+        quick = min(after, key=lambda s: s.path.estimate.long_delay_us)
+        why = (
+            f"a round trip of {slow} is too long beside {ms(quick.path.estimate.long_delay_us)} of "
+            f"{quick.candidate.name} for one flow over all of them"
+        )
     if not joined:
         return f"{who} drops {left_names}: {why}; {target}"
     return f"{who} leaves {left_names}: {why}; {target}"

@@ -21,6 +21,7 @@ REST_S = 5.0  # a path that violated must meet for this long before it relieves 
 ENDURE_S = 10.0  # between moves among paths that all violate
 ENDURE_STEPS = 2  # severities by which such a move must gain
 UNPROVEN_S = 3.0  # how long a path that never answered may carry a class while others answer
+NEAR_LOOK_S = 5.0  # how often to look whether the delays of a bond still go together
 GLANCE_S = 1.0  # when to look again at a path that is suspect at the moment
 SOON_S = 0.5  # paths of one uplink return some milliseconds apart: the best of them is waited for
 
@@ -45,15 +46,16 @@ def choose(
     found = members if choice.after is None else choice.after
     close = near(found, carrying)
     after = together(close, carrying)
-    if len(close) < len(found):
-        look_at = now + look_again_s(plan.policy.hold_s)
-        choice = choice._replace(review_at=min(choice.review_at, look_at))
+    if len(found) > 1:
+        choice = choice._replace(review_at=min(choice.review_at, now + NEAR_LOOK_S))
+    stay = [s for s in members if s in close]
+    is_slow = bool(stay) and any(s in found and s not in close for s in members)
     if choice.after:
-        return choice._replace(after=after)
+        is_slow = is_slow and choice.cause in (Cause.RECOVERED, Cause.BETTER_PATH)
+        return choice._replace(after=after, cause=Cause.REORDERING if is_slow else choice.cause)
     if choice.after is None and len(after) < len(members) == len(carrying):
         # When their delays go together, flows were spread until now.
-        cause = Cause.REORDERING if len(close) < len(found) else Cause.CONFIGURED
-        return Choice(after, cause, choice.review_at)
+        return Choice(after, Cause.REORDERING if is_slow else Cause.CONFIGURED, choice.review_at)
     return choice
 
 

@@ -2,13 +2,15 @@
 sentence that decided. It reads the state and decides nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from appliance.config.intent import Internet
-from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, PathId, SiteName
+from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, PathId, Plane, SiteName
 from appliance.core import reasons
 from appliance.core.actions import Cause
+from appliance.core.bond import near
 from appliance.core.layout import ClassPlan, Shape
 from appliance.core.liveness import holding
 from appliance.core.mos import mos
@@ -23,6 +25,9 @@ from appliance.core.state import (
     shape_of,
 )
 from appliance.core.steering import Carrier
+
+NO_LINE = "adds no line to those that carry the class"
+TOO_SLOW = "too slow beside the others for one flow over all of them"
 
 VerdictWord = Literal["meets", "violates", "unmeasured", "unusable", "not-permitted"]
 
@@ -76,7 +81,11 @@ def explain(state: State, class_name: ClassName, site: SiteName) -> Explanation:
         reason = held.reason if held else through.reason
         return replace(through, site=site, reason=reason)
     standings = _standings(state, entry, plan)
-    permitted = [_view(state, site, plan, held, s) for s in sorted(standings, key=lambda s: s.rank)]
+    alone = _alone(plan, held, standings)
+    permitted = [
+        _view(state, site, plan, held, s, alone.get(s.candidate.plane, ""))
+        for s in sorted(standings, key=lambda s: s.rank)
+    ]
     known = {view.path.plane for view in permitted}
     others = [
         _not_permitted(state, site, shape, plan, entry.paths[plane])
@@ -116,8 +125,31 @@ def _undecided(
     return f"{who} is not decided yet: {'; '.join(troubles)}"
 
 
+def _alone(
+    plan: ClassPlan, held: ClassState | None, standings: list[Standing]
+) -> Mapping[Plane, str]:
+    """Why good paths stay out of a bond."""
+    if not plan.is_bonded or held is None:
+        return {}
+    planes = {c.path.plane for c in held.assignment.carriers}
+    members = [s for s in standings if s.candidate.plane in planes]
+    tiers = {s.candidate.tier for s in members}
+    said = {}
+    for standing in standings:
+        plane = standing.candidate.plane
+        if plane not in planes and standing.candidate.tier in tiers:
+            is_near = len(near([*members, standing], planes)) > len(members)
+            said[plane] = NO_LINE if is_near else TOO_SLOW
+    return said
+
+
 def _view(
-    state: State, site: SiteName, plan: ClassPlan, held: ClassState | None, standing: Standing
+    state: State,
+    site: SiteName,
+    plan: ClassPlan,
+    held: ClassState | None,
+    standing: Standing,
+    alone: str,
 ) -> CandidateView:
     path, candidate = standing.path, standing.candidate
     planes = {c.path.plane for c in held.assignment.carriers} if held else set()
@@ -130,8 +162,8 @@ def _view(
     if second is not None and second.plane == candidate.plane:
         remarks.append("copies go over it")
     waits = "" if candidate.plane in planes else _waits(state, plan, standing)
-    if waits:
-        remarks.append(waits)
+    if waits or (alone and standing.is_up and standing.meets):
+        remarks.append(waits or alone)
     return CandidateView(
         PathId(site, candidate.plane),
         candidate.name,

@@ -23,7 +23,7 @@
 #define MEMORY_NS (64 * 1000000ULL) // over how long a time a rate is measured
 #define BLIND 4500 // octets that may wait where it is not known how fast they leave
 #define NEVER (~0ULL)
-#define IDLE_NS 1000000000ULL // what comes out after so long had not waited for others
+#define IDLE_NS 1000000000ULL // what comes out after so long had not waited for others: nobody does
 // How much sooner another plane must let a packet through: what reordering is worth, and so that one
 // queue stands longer than the others, and an AQM drops there first. A flow slows down once, then.
 #define LEAN_NS (1 * 1000000ULL)
@@ -48,7 +48,7 @@ struct line { // of a flow on a plane
 };
 
 struct queue { // octets, except for times
-	__u64 entered; // since ever
+	__u64 entered, entered_at; // since ever; when the latest did
 	__u64 left;    // of these, as of the latest that left
 	__u64 left_at; // when it did; 0: none has
 	__u64 place;   // of it ...
@@ -78,8 +78,8 @@ static __always_inline __u64 leaves_at(const struct queue *queue, __u64 now)
 {
 	__u64 octets, at;
 
-	if (!queue->left_at || !queue->drained)
-		return queue->entered > queue->left + BLIND ? NEVER : now;
+	if (!queue->left_at || !queue->drained) // after a while nobody waits there, whatever became of it
+		return queue->entered > queue->left + BLIND && now - queue->entered_at < IDLE_NS ? NEVER : now;
 	octets = queue->length;
 	if (queue->entered > queue->left)
 		octets += queue->entered - queue->left;
@@ -87,8 +87,9 @@ static __always_inline __u64 leaves_at(const struct queue *queue, __u64 now)
 	return at > now ? at : now;
 }
 
-static __always_inline void enter(struct __sk_buff *skb, struct queue *queue)
+static __always_inline void enter(struct __sk_buff *skb, struct queue *queue, __u64 now)
 {
+	queue->entered_at = now;
 	skb->tc_index = WAITING;
 	skb->tstamp = __sync_fetch_and_add(&queue->entered, skb->len);
 }
@@ -130,7 +131,7 @@ int spread(struct __sk_buff *skb)
 	if (state == WAITING || state == STRIPED) {
 		queue = queue_of(skb, own);
 		if (queue && state == STRIPED) {
-			enter(skb, queue);
+			enter(skb, queue, now);
 			return TC_ACT_UNSPEC;
 		}
 		if (queue)
@@ -164,7 +165,7 @@ int spread(struct __sk_buff *skb)
 		}
 	}
 	if (best == own) {
-		enter(skb, queue);
+		enter(skb, queue, now);
 		return TC_ACT_UNSPEC;
 	}
 	skb->tc_index = STRIPED;

@@ -37,6 +37,12 @@ MANY, FEW = 100, 5
 UNKNOWN = 12  # more than may wait where it is not known how fast they leave
 RATES = {ONE: "2mbit", TWO: "1gbit"}  # MANY wait for 0.2 s
 EMPTY_S = 0.5
+IDLE_S = 1.2  # longer than it takes until nobody is believed to wait any more
+
+
+def redirect(device: str) -> str:
+    """Where the filter is by which packets of a plane wait."""
+    return f"dev {device} egress pref {FILTER_PRIORITY_LAST} protocol all"
 
 
 class Bonded(Planes):
@@ -49,7 +55,7 @@ class Bonded(Planes):
             shell(
                 f"ip link add shaper{number} type ifb; ip link set shaper{number} up; "
                 f"tc qdisc add dev shaper{number} root netem rate {rate} limit 1000; "
-                f"tc filter add dev {name} egress pref {FILTER_PRIORITY_LAST} protocol all "
+                f"tc filter add {redirect(name)} "
                 f"matchall action mirred egress redirect dev shaper{number}"
             )
         self.do(*(Add(key, BOND) for key in KEYS))
@@ -124,6 +130,22 @@ async def check_a_packet_leaves_by_the_plane_that_lets_it_through_first(_: RealW
             with flow(family) as made:
                 assert made.send(FEW) == planes.left(EMPTY_S)[0]  # not yet known to be slow
                 assert made.send(1) == planes.left(EMPTY_S)[0]  # nothing waits: where it was sent
+
+
+async def check_a_plane_whose_packets_do_not_wait_is_used_again(_: RealWorld) -> None:
+    """Its shaper is away when a flow begins, so none of what it sent there was seen to leave."""
+    with Bonded() as planes:
+        shell(f"tc filter del {redirect(ONE)}")
+        with flow(4) as made:
+            numbers = made.send(UNKNOWN)
+            first, second = planes.left()
+            assert first + second == numbers
+            assert 0 < len(second) < FEW
+            shell(
+                f"tc filter add {redirect(ONE)} matchall action mirred egress redirect dev shaper0"
+            )
+            assert made.send(1) == planes.left(IDLE_S)[1]
+            assert made.send(1) == planes.left(EMPTY_S)[0]
 
 
 async def check_every_packet_leaves_exactly_once_and_in_order_by_each_plane(_: RealWorld) -> None:

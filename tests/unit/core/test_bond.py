@@ -1,5 +1,6 @@
 """Which paths carry single flows together, and transcripts of a class in mode `bond`."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from appliance.core.selection import Standing, stand
 from appliance.core.state import Liveness, PathState
 from appliance.core.steering import Assignment, Carrier
 from appliance.core.verdict import MEETS
+from appliance.core.why import explain
 from appliance.stamp.sample import Sample
 from tests.unit.core.box import GOOD, LOSSY, SLOW, Box
 from tests.unit.core.examples import (
@@ -42,12 +44,19 @@ def plane(name: str) -> Plane:
     return Plane(Slot(local), Slot(remote))
 
 
-def standing(name: str, *, metered: bool = False, delay_ms: float = 0) -> Standing:
+def standing(
+    name: str,
+    *,
+    metered: bool = False,
+    delay_ms: float = 0,
+    rates: tuple[int | None, int | None] = (None, None),
+) -> Standing:
     """A path that is up; its delay is not known where it is 0."""
     found = plane(name)
     measured = Estimate(answered=100 if delay_ms else 0, long_delay_us=delay_ms * 1000)
     path_state = PathState(found, Liveness.UP, verdicts=(MEETS,), estimate=measured)
-    return stand(Candidate(found, 0, metered, 1, name), path_state, MEETS, is_attached=True)
+    candidate = Candidate(found, 0, metered, 1, name, *rates)
+    return stand(candidate, path_state, MEETS, is_attached=True)
 
 
 def delayed(by_ms: int) -> Sample:
@@ -100,9 +109,18 @@ def test_the_better_path_comes_first_whatever_the_order_of_visiting() -> None:
 names = st.builds("{}-{}".format, st.integers(1, 4), st.integers(1, 4))
 
 
-def close(delays: dict[str, float], held: str = "") -> str:
-    """The planes whose round trips, in milliseconds, go together."""
-    standings = [standing(name, delay_ms=delay) for name, delay in delays.items()]
+def close(
+    delays: dict[str, float],
+    held: str = "",
+    up: dict[int, int] | None = None,
+    down: dict[int, int] | None = None,
+) -> str:
+    """The planes whose round trips go together: milliseconds, and rates of slots at both ends."""
+    standings = [
+        standing(name, delay_ms=delay, rates=((up or {}).get(p.local), (down or {}).get(p.remote)))
+        for name, delay in delays.items()
+        for p in [plane(name)]
+    ]
     found = near(standings, {plane(name) for name in held.split()})
     return " ".join(str(s.candidate.plane) for s in found)
 
@@ -115,10 +133,26 @@ def test_round_trips_go_together_up_to_three_times_the_quickest_or_four_where_th
     assert close({"1-1": 20, "2-2": 81}, held="1-1 2-2") == "1-1"
 
 
-def test_two_slow_lines_are_more_than_a_quick_one() -> None:
-    assert close({"1-1": 10, "2-2": 50, "3-3": 60}) == "2-2 3-3"
-    assert close({"1-1": 10, "2-2": 50, "2-3": 60}) == "2-2 2-3"
-    assert close({"1-1": 10, "1-2": 10, "2-1": 50, "2-2": 60}) == "1-1 1-2"
+def test_of_lines_too_far_apart_those_that_carry_most_are_taken_or_else_the_quickest() -> None:
+    delays = {"1-1": 10, "2-2": 50, "3-3": 60}
+    assert close(delays) == "1-1"
+    assert close(delays, up={1: 15, 2: 10, 3: 10}) == "2-2 3-3"
+    assert close(delays, up={1: 20, 2: 10, 3: 10}) == "1-1"
+    assert close({"1-1": 10, "1-2": 60}, up={1: 1000}, down={1: 1, 2: 500}) == "1-2"
+    assert close({"1-1": 10, "1-2": 60}, up={1: 1000}, down={1: 1}) == "1-2"
+
+
+def test_paths_over_one_line_carry_no_more_than_that() -> None:
+    delays = {"1-1": 10, "1-2": 11, "2-1": 33, "2-2": 60}
+    assert close(delays, up={1: 10, 2: 10}) == "1-2 2-1"
+    assert close({**delays, "2-1": 40}, up={1: 10, 2: 10}) == "1-1 1-2"
+
+
+def test_a_quick_line_does_not_keep_others_together_that_are_too_far_from_it() -> None:
+    up = {1: 10, 2: 10, 3: 10}
+    for delays in ({"1-1": 10, "2-2": 31, "3-3": 40}, {"1-1": 10, "2-2": 35, "3-3": 100}):
+        assert close(delays, up=up) == "2-2 3-3"
+        assert close(delays, up=up, held="2-2 3-3") == "2-2 3-3"
 
 
 def test_a_path_that_is_not_measured_yet_may_be_near() -> None:
@@ -127,16 +161,14 @@ def test_a_path_that_is_not_measured_yet_may_be_near() -> None:
     assert close({}) == ""
 
 
-@given(st.dictionaries(names, st.integers(0, 500), min_size=1, max_size=9), st.randoms())
-def test_what_goes_together_goes_on_together_whatever_the_order(delays, rnd) -> None:
-    order = list(delays)
-    rnd.shuffle(order)
-    first = close({name: delays[name] for name in order}).split()
-    assert set(first) == set(close(delays).split())
-    assert set(close({name: delays[name] for name in first}, held=" ".join(first)).split()) == set(
-        first
-    )
-    known = [delays[name] for name in first if delays[name]]
+slots = st.dictionaries(st.integers(1, 4), st.integers(1, 9))
+
+
+@given(st.dictionaries(names, st.integers(0, 500), min_size=1, max_size=9), slots, slots)
+def test_what_goes_together_goes_on_together(delays, up, down) -> None:
+    first = close(delays, up=up, down=down)
+    assert close(delays, first, up, down) == first
+    known = [delays[name] for name in first.split() if delays[name]]
     assert not known or max(known) <= 3 * min(known)
 
 
@@ -286,15 +318,44 @@ def test_a_line_whose_delay_is_too_far_from_the_others_leaves_until_it_is_not() 
     b.wait(60, but={"hq/2-1": delayed(90)})
     assert b.moves()[1:] == ["reordering 1-1"]
     (move,) = [a for _, a in b.actions if isinstance(a, MoveClass) and a.cause is Cause.REORDERING]
-    assert move.is_voluntary
-    assert move.reason == (
-        "voice to hq drops dsl (2-1): 0.0 % loss and 90 ms, too slow beside the others for one "
-        "flow over all of them; fibre (1-1) carries it with 0.0 % loss and 20 ms"
+    assert not move.is_voluntary
+    assert re.fullmatch(
+        r"voice to hq drops dsl \(2-1\): a round trip of 8\d ms is too long beside 20 ms of "
+        r"fibre \(1-1\) for one flow over all of them; fibre \(1-1\) carries it with .*",
+        move.reason,
     )
     b.wait(300, but={"hq/2-1": delayed(65)})
     assert len(b.moves()) == 2
     b.wait(200, but={"hq/2-1": delayed(55)})
     assert b.moves()[2:] == ["better-path 1-1 2-1"]
+
+
+def test_of_four_paths_both_of_a_line_that_is_too_slow_leave() -> None:
+    b = box(policy(BOND, sla=Sla()))
+    b.wait(100)
+    slow = {"hq/2-1": delayed(90), "hq/2-2": delayed(90)}
+    b.wait(60, but=slow)
+    assert b.moves() == ["initial 1-1 2-2", "reordering 1-1 1-2"]
+    (move,) = [a for _, a in b.actions if isinstance(a, MoveClass) and a.cause is Cause.REORDERING]
+    assert " leaves dsl to cable2 (2-2): a round trip of 8" in move.reason
+    remarks = {c.name: c.remarks for c in explain(b.state, VOICE, HQ).candidates}
+    assert remarks["dsl to cable2 (2-2)"] == (
+        "too slow beside the others for one flow over all of them",
+    )
+    b.wait(200, but=slow)
+    assert len(b.moves()) == 2
+    b.wait(200)
+    assert b.moves()[2:] == ["better-path 1-1 2-2"]
+    remarks = {c.name: c.remarks for c in explain(b.state, VOICE, HQ).candidates}
+    assert remarks["fibre to cable2 (1-2)"] == ("adds no line to those that carry the class",)
+
+
+def test_a_moment_of_delay_changes_nothing() -> None:
+    b = box(policy(BOND, sla=Sla()), peers=[peer("hq", 3, ("cable",))])
+    b.wait(100)
+    b.wait(2, but={"hq/2-1": delayed(400)})
+    b.wait(100)
+    assert b.moves() == ["initial 1-1 2-1"]
 
 
 def test_when_the_quick_line_dies_the_slow_one_takes_over_and_gives_back_all() -> None:
