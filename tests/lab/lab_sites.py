@@ -58,18 +58,21 @@ def story_a_site_has_what_it_is_promised_and_no_more_than_its_ceiling(lab: Lab) 
 
 def story_queues_of_sites_are_put_back_and_follow_the_file(lab: Lab) -> None:
     fleet = world(lab, lambda config: tell_lines(config))
-    hub = fleet.sites["hq"]
-    done = operations(fleet, "hq")
-    for command in (
-        "tc class change dev bl-up1 parent b1:ffff classid b1:20 htb rate 1mbit",
-        "tc filter del dev bl-up1 parent b1: pref 2",
-        "tc qdisc del dev bl-up1 parent b1:21",
-    ):
-        before = len(left(fleet, "hq"))
+    hub, supervisor = fleet.sites["hq"], fleet.supervisor("hq")
+    for command, is_restarted in {
+        "tc class change dev bl-up1 parent b1:ffff classid b1:20 htb rate 1mbit": True,
+        "tc filter del dev bl-up1 parent b1: pref 2": True,
+        "tc qdisc del dev bl-up1 parent b1:21": False,
+    }.items():
         hub.run(["sh", "-c", command])
-        lab.check(len(left(fleet, "hq")) > before, f"it is seen: {command}")
-    wait_put_back(lab, fleet, "hq", done, "all of it is put back")
-    supervisor = fleet.supervisor("hq")
+        lab.check(left(fleet, "hq"), f"it is seen: {command}")
+        if is_restarted:
+            supervisor.kill()
+            supervisor.start()
+            lab.wait_until(lambda: not left(fleet, "hq"), 30, "a start puts it back", poll_s=1)
+        else:
+            before = operations(fleet, "hq")
+            wait_put_back(lab, fleet, "hq", before, "it is put back while the supervisor runs")
     stream = lab.stream(*(fleet.sites[name].lans["lan0"].hosts[0] for name in ("hq", "b")), pps=100)
     for rates in ((9, 40), (9, None), (None, None), (9, 50)):
         config = fleet.config("hq")
