@@ -385,9 +385,9 @@ class Policy(Section):
         description=(
             "`single`: all flows over the best path; `share`: flows spread by weight over all "
             "paths of the tier that meet the SLA; `bond`: each flow over several of these paths at "
-            "once, of which no two share an uplink where that can be and none has far more than "
-            "three times the round trip of the quickest, packet by packet (needs `shaping`; its "
-            "`sla` has a loss of 1 % if it says nothing of loss); `duplicate`: "
+            "once, of which no two share an uplink where that can be and none has more than four "
+            "times the round trip of the quickest, three to join, packet by packet (needs "
+            "`shaping`; its `sla` has a loss of 1 % if it says nothing of loss); `duplicate`: "
             "over the best path, and a copy of each packet over a second one, of which the far end "
             "delivers what comes first. The sites at both ends must have the mode for one of their "
             "classes. Flows of the last two have no fast path."

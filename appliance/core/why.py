@@ -10,7 +10,7 @@ from appliance.config.intent import Internet
 from appliance.contract.ids import INTERNET, OUTSIDE, ClassName, PathId, Plane, SiteName
 from appliance.core import reasons
 from appliance.core.actions import Cause
-from appliance.core.bond import near
+from appliance.core.bond import near, together
 from appliance.core.layout import ClassPlan, Shape
 from appliance.core.liveness import holding
 from appliance.core.mos import mos
@@ -138,8 +138,11 @@ def _alone(
     for standing in standings:
         plane = standing.candidate.plane
         if plane not in planes and standing.candidate.tier in tiers:
-            is_near = len(near([*members, standing], planes)) > len(members)
-            said[plane] = NO_LINE if is_near else TOO_SLOW
+            close = near([*members, standing], planes)
+            if standing not in close:
+                said[plane] = TOO_SLOW
+            elif standing not in together(close, planes):
+                said[plane] = NO_LINE
     return said
 
 

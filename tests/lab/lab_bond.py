@@ -50,7 +50,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     lab.check(call.lost == 0, "and loses nothing")
 
     sessions = lab.tcp_sessions(one, other, count=3)
-    stream = lab.stream(one, other, pps=100)
+    stream = lab.stream(one, other, pps=300)
     dsl = fleet.sites["a"].uplinks["dsl"]
     dsl.cut()
     lab.wait_until(lambda: lines(fleet) == {"1"}, 5, "the bond has left the dead line")
@@ -60,7 +60,7 @@ def story_a_flow_takes_both_lines_and_leaves_one_that_dies(lab: Lab) -> None:
     restarts_idle(lab, fleet, "a")
     result = stream.stop()
     lab.check(result.duplicates == 0, "nothing came twice")
-    lab.check(result.lost < 40, f"{result.lost} of {result.sent} packets were lost")
+    lab.check(result.lost < 60, f"{result.lost} of {result.sent} packets were lost")
     survived = sessions.check()
     sessions.stop()
     lab.check(survived.survived == 3, f"{survived}")
@@ -80,7 +80,7 @@ def story_bonds_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
         a.run(["sh", "-c", command])
         lab.check(bool(left(fleet, "a")), f"it is seen: {command}")
     wait_put_back(lab, fleet, "a", before, "all of it is put back")
-    stream = lab.stream(one, other, pps=100)
+    stream = lab.stream(one, other, pps=300)
     for mode in ("single", "bond", "share", "bond"):
         config = fleet.config("a")
         config["policies"] = [POLICIES[0], {**POLICIES[1], "mode": mode}]
@@ -118,8 +118,9 @@ def world(lab: Lab) -> Fleet:
         fleet.add(site, number, shape)
     fleet.start()
     fleet.wait_up()
-    for name in "ab":
-        lab.wait_until(lambda: lines(fleet, name) == BOTH, 60, "both lines carry it")  # noqa: B023
+    lab.wait_until(
+        lambda: lines(fleet, "a") == lines(fleet, "b") == BOTH, 60, "both lines carry it both ways"
+    )
     return fleet
 
 
