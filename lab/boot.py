@@ -54,6 +54,7 @@ class GuestOptions:
     memory_mib: int = 2048
     timeout_s: float = 1200  # of wall time, for each story; the first one's with the boot
     seed: int = 1
+    is_warm: bool = True  # the product is loaded once (lab/warm.py)
     extra: tuple[Path, ...] = ()  # files and folders put beside the scenario files
 
 
@@ -217,6 +218,7 @@ def pack(path: Path, image: Image, stories: Sequence[Story], options: GuestOptio
                     cpio.add_file(f"{place}/{extra.name}", extra.read_bytes())
         plan = {
             "seed": options.seed,
+            "is_warm": options.is_warm,
             "stories": [
                 {
                     "id": story.id,

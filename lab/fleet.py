@@ -41,7 +41,10 @@ class Fleet:
         hub: str | None = None,
         families: Sequence[int] = (4,),
     ) -> None:
-        """`families` are those of the endpoints that peers are told."""
+        """`families` are those of the endpoints that peers are told.
+
+        Without `probing` a box probes as it does by itself (every 50 ms).
+        """
         self.lab = lab
         self.sites: dict[str, Site] = {}
         self.numbers: dict[str, int] = {}
@@ -49,7 +52,7 @@ class Fleet:
         self._common = {
             "classes": [dict(c) for c in classes],
             "policies": [dict(p) for p in policies],
-            "probing": dict(probing or {"interval": "20 ms"}),
+            "probing": dict(probing or {}),
         }
         self._hub = hub
         self._families = tuple(families)

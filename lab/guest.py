@@ -1,7 +1,7 @@
 """The guest's only job: run the stories named in the plan, one after the other, and report.
 
-`/opt/branchline/plan.json` (written by lab/boot.py): {"seed": N, "stories": [{"id", "file",
-"function"}]}. Runs as root in the guest, never on a person's machine.
+`/opt/branchline/plan.json` (written by lab/boot.py): {"seed": N, "is_warm": true, "stories":
+[{"id", "file", "function"}]}. Runs as root in the guest, never on a person's machine.
 """
 
 import compileall
@@ -16,12 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypedDict
 
+from lab import warm
 from lab.machine import prepare_guest
 from lab.report import Report
 from lab.topology import Lab, StoryError
 
 PLAN = Path("/opt/branchline/plan.json")
 PRODUCT = Path("/opt/branchline/appliance")
+COMMAND = "branchline"
 RESULTS = Path("/dev/ttyS1")
 _LOG_TAIL = 12_000
 
@@ -34,6 +36,7 @@ class StoryPlan(TypedDict):
 
 class Plan(TypedDict):
     seed: int
+    is_warm: bool
     stories: list[StoryPlan]
 
 
@@ -69,9 +72,9 @@ def run_story(report: Report, story: StoryPlan, seed: int) -> None:
     lab: Lab | None = None
     report.begin(story["id"])
     try:
-        function: Callable[[Lab], None] = getattr(
-            load_scenario(Path(story["file"])), story["function"]
-        )
+        scenario = load_scenario(Path(story["file"]))
+        function: Callable[[Lab], None] = getattr(scenario, story["function"])
+        warm.start_cold(getattr(scenario, "COLD_STARTS", False))
         lab = Lab(report, seed=seed)
         with contextlib.redirect_stdout(_Told(report)):
             function(lab)
@@ -95,6 +98,8 @@ def main() -> None:
     prepare_guest()
     # As any installation does: else the first supervisor of a guest would compile itself.
     compileall.compile_dir(PRODUCT, quiet=2)
+    if plan["is_warm"]:
+        warm.load(PRODUCT.name, COMMAND)
     with RESULTS.open("w", encoding="utf-8") as stream:
         report = Report(stream)
         for story in plan["stories"]:

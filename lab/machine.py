@@ -13,9 +13,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from lab import syscalls
+from lab import syscalls, warm
 
 NETNS = Path("/run/netns")
 LOGS = Path("/run/lab/logs")
@@ -136,7 +137,7 @@ class Machine:
             text=True,
             check=False,
             timeout=timeout_s,
-            preexec_fn=self.enter,
+            preexec_fn=partial(self._begin, argv),
         )
         if check and done.returncode:
             message = f"{self.name}: {' '.join(argv)}: {done.stdout}{done.stderr}"
@@ -151,11 +152,16 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=self.enter,
+            preexec_fn=partial(self._begin, argv),
         )
 
     def background(
-        self, argv: Sequence[str], *, name: str | None = None, env: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        niceness: int = 0,
     ) -> Daemon:
         """Start a daemon; its log is kept and shown when the story fails."""
         name = name or Path(argv[0]).name
@@ -168,7 +174,7 @@ class Machine:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                preexec_fn=self.enter,
+                preexec_fn=partial(self._begin, argv, env, niceness),
             )
         daemon = Daemon(name, process, log)
         self.daemons.append(daemon)
@@ -189,6 +195,16 @@ class Machine:
             traceback.print_exc()
         finally:
             os._exit(status)
+
+    def _begin(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, niceness: int = 0
+    ) -> None:
+        """In the child, before the program begins, or in place of what Python would load for it."""
+        self.enter()
+        os.nice(niceness)
+        if warm.is_ready(argv[0]):
+            os.environ.update(env or {})
+            warm.become(argv)
 
     # -- namespaces ----------------------------------------------------------------------------
 

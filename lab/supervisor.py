@@ -15,7 +15,7 @@ from lab.machine import CommandError, Daemon, Machine
 STATE, RUN = Path("/run/lab/state"), Path("/run/lab/run")
 CONFIG_NAME = "branchline.yaml"
 SOCKET_NAME = "api.sock"
-PRIORITY = ("nice", "-n", "-5")  # as systemd/branchline.service gives
+NICENESS = -5  # as systemd/branchline.service gives
 
 
 class Supervisor:
@@ -48,8 +48,8 @@ class Supervisor:
         if self.daemon is not None and self.daemon.is_running:
             message = f"{self._machine.name}: the supervisor runs already"
             raise RuntimeError(message)
-        argv = [*PRIORITY, *self._branchline, "run", "--config", str(self.config_file)]
-        self.daemon = self._machine.background(argv, name="branchline")
+        argv = [*self._branchline, "run", "--config", str(self.config_file)]
+        self.daemon = self._machine.background(argv, niceness=NICENESS)
         if wait_s is not None:
             self.wait_ready(wait_s)
 

@@ -399,7 +399,7 @@ class Lab:
         """Wait until `predicate()` is true; the virtual seconds it took. Raises StoryError.
 
         Asking costs the guest's one core much (4 ms for a status), so what takes long is
-        asked for less often: every hundredth of the time that has passed. The limit is kept to
+        asked for less often: every 25th of the time that has passed. The limit is kept to
         `poll_s` all the same.
         """
         start = self.now_s
@@ -408,7 +408,7 @@ class Lab:
             if passed_s > timeout_s:
                 message = f"not within {timeout_s:g} s: {what}"
                 raise StoryError(message)
-            time.sleep(max(poll_s, min(passed_s / 100, timeout_s - passed_s)))
+            time.sleep(max(poll_s, min(passed_s / 25, timeout_s - passed_s)))
         return self.now_s - start
 
     # -- telling -------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ MAX_PROBES = 3  # RFC 8899 section 5.1.2
 PROBE_GAP_NS = 200_000_000  # between two probes of a search, and before a repeated one
 CONFIRM_NS = 5_000_000_000  # how often a size that is in use is tried again, at the most
 RAISE_NS = 600_000_000_000  # PMTU_RAISE_TIMER, RFC 8899 section 5.1.1
+# A size found just now is doubted sooner, at doubling intervals: a busy line loses padded probes
+# too, and what was then taken for too large should not stay so for the whole timer.
+FIRST_RAISE_NS = 10_000_000_000
 
 
 class Phase(StrEnum):
@@ -43,7 +46,8 @@ class PathMtu:
         self.candidate = ceiling
         self._losses = 0
         self._due_ns = now_ns
-        self._raise_ns = now_ns + RAISE_NS
+        self._raise_ns = now_ns
+        self._raise_after_ns = FIRST_RAISE_NS
 
     @property
     def is_confirmed(self) -> bool:
@@ -60,7 +64,6 @@ class PathMtu:
             return None
         if self.phase is Phase.COMPLETE and now_ns >= self._raise_ns and self.mtu < self.ceiling:
             self._search(self.mtu, self.ceiling + STEP, self.ceiling)
-            self._raise_ns = now_ns + RAISE_NS
         self._due_ns = now_ns + (CONFIRM_NS if self.phase is Phase.COMPLETE else PROBE_GAP_NS)
         return self.candidate
 
@@ -86,7 +89,7 @@ class PathMtu:
         if self.phase is Phase.COMPLETE:
             # A black hole (RFC 8899 section 4.3): be safe at once, then look how much still passes.
             self._search(self.base, size, (self.base + size) // 2)
-            self._due_ns = now_ns
+            self._due_ns, self._raise_after_ns = now_ns, FIRST_RAISE_NS
             return self._settle(self.base)
         self._fails = size
         return self._advance(now_ns, min(self.mtu, self._passes))
@@ -102,7 +105,8 @@ class PathMtu:
             self.phase = Phase.COMPLETE
             self.candidate = self._passes
             self._due_ns = now_ns + CONFIRM_NS
-            self._raise_ns = now_ns + RAISE_NS
+            self._raise_ns = now_ns + self._raise_after_ns
+            self._raise_after_ns = min(2 * self._raise_after_ns, RAISE_NS)
             return self._settle(self._passes)
         self.candidate = (self._passes + self._fails) // 2
         self._due_ns = now_ns

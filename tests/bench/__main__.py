@@ -120,7 +120,7 @@ def run(bench: str, wanted: frozenset[str], *, seed: int) -> Outcome:
         needed = {_story_of(name, bench, functions) for name in wanted}
         stories = [s for s in stories if s.function in needed]
     memory = MEMORY_MIB.get(bench, USUAL_MEMORY_MIB)
-    options = GuestOptions(memory_mib=memory, timeout_s=TIMEOUT_S, seed=seed)
+    options = GuestOptions(memory_mib=memory, timeout_s=TIMEOUT_S, seed=seed, is_warm=False)
     parameters = {"accelerator": "tcg", "icount_shift": 0, "memory_mib": memory, "seed": seed}
     entries: list[Entry] = []
     troubles: list[str] = []

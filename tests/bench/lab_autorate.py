@@ -65,7 +65,7 @@ def story(lab: Lab) -> None:
 def measure(lab: Lab, way: str) -> list[Phase]:
     """The phases of one direction."""
     lab.start_over(seed=lab.seed)
-    fleet = Fleet(lab, probing={})
+    fleet = Fleet(lab, probing={"interval": "20 ms"})
     ends: list[Host] = []
     for number, name in enumerate("ab", start=1):
         site = lab.site(name)

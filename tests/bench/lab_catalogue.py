@@ -93,7 +93,7 @@ def story(lab: Lab) -> None:
         config["lans"][0]["dns"] = True
         config["dns"] = {"servers": [names.address(4)]}
 
-    fleet = Fleet(lab, policies=())
+    fleet = Fleet(lab, policies=(), probing={"interval": "20 ms"})
     fleet.add(site, 1, configure)
     fleet.start()
     client, lan = site.lans["lan0"].hosts[0], site.lans["lan0"]

@@ -76,7 +76,7 @@ def story(lab: Lab) -> None:
 def measure(lab: Lab, shaping: dict[str, tuple[str, ...]]) -> Measured:
     """A world in which these sites shape these directions."""
     lab.start_over(seed=lab.seed)
-    fleet = Fleet(lab, probing={})
+    fleet = Fleet(lab, probing={"interval": "20 ms"})
     ends = []
     for number, name in enumerate("ab", start=1):
         site = lab.site(name)

@@ -66,7 +66,7 @@ def error(name: str, mbit: dict[str, float]) -> float:
 def world(lab: Lab) -> tuple[Host, Host]:
     """The two hosts."""
     classes = [{"name": name, "match": [{"dscp": name}]} for name in GUARANTEES]
-    fleet = Fleet(lab, classes=classes, policies=(), probing={})
+    fleet = Fleet(lab, classes=classes, policies=(), probing={"interval": "20 ms"})
     ends = []
     for number, name in enumerate("ab", start=1):
         site = lab.site(name)

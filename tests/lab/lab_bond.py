@@ -73,9 +73,10 @@ def story_bonds_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
     one, other = hosts(fleet)
     a, supervisor = fleet.sites["a"], fleet.supervisor("a")
     before = operations(fleet, "a")
+    first, second = devices(fleet)
     for command in (
-        "tc filter del dev bl-1-1 egress",
-        "tc filter del dev bl-2-2 egress pref 45314",
+        f"tc filter del dev {first} egress",
+        f"tc filter del dev {second} egress pref 45314",
     ):
         a.run(["sh", "-c", command])
         lab.check(bool(left(fleet, "a")), f"it is seen: {command}")
@@ -87,7 +88,8 @@ def story_bonds_are_put_back_and_changed_while_traffic_flows(lab: Lab) -> None:
         supervisor.write_config(config)
         supervisor.command("reload")
         lab.check(not left(fleet, "a"), f"in force: {mode}")
-        has_bond = "branchline-bond" in a.run(["tc", "filter", "show", "dev", "bl-1-1", "egress"])
+        (first, *_) = devices(fleet)
+        has_bond = "branchline-bond" in a.run(["tc", "filter", "show", "dev", first, "egress"])
         lab.check(has_bond == (mode == "bond"), f"and in the kernel: {mode}")
     result = stream.stop()
     lab.check(result.lost == 0, f"{result.lost} of {result.sent} packets were lost")
@@ -135,6 +137,11 @@ def lines(fleet: Fleet, name: str = "a") -> set[str]:
     """The uplinks of a box that the class leaves by, by whichever paths: the far ones are alike."""
     far = "b" if name == "a" else "a"
     return {plane.split("-")[0] for plane in fleet.carriers(name, "default", far)}
+
+
+def devices(fleet: Fleet) -> list[str]:
+    """Those of the planes by which the class leaves a."""
+    return [f"bl-{plane}" for plane in fleet.carriers("a", "default", "b")]
 
 
 def sent(fleet: Fleet) -> list[int]:

@@ -15,6 +15,8 @@ from lab.supervisor import unix_get
 from lab.topology import CommandError, Lab
 from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, moves, warnings
 
+COLD_STARTS = True
+
 
 def story_a_new_branch_joins(lab: Lab) -> None:
     fleet = Fleet(lab, policies=SHORT_HOLD)

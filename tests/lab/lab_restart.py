@@ -11,6 +11,8 @@ from lab.monitor import KernelMonitor
 from lab.topology import Lab, Site
 from tests.lab.boxes import SHORT_HOLD, branch, hosts, left, operations, pair
 
+COLD_STARTS = True
+
 FOREIGN = (
     "link add mine type dummy",
     "link set mine up",

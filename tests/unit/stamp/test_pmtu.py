@@ -1,7 +1,18 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.stamp.pmtu import BASE, CONFIRM_NS, MAX_PROBES, RAISE_NS, STEP, PathMtu, Phase
+from appliance.stamp.pmtu import (
+    BASE,
+    CONFIRM_NS,
+    FIRST_RAISE_NS,
+    MAX_PROBES,
+    RAISE_NS,
+    STEP,
+    PathMtu,
+    Phase,
+)
 
 SECOND = 1_000_000_000
 
@@ -60,6 +71,38 @@ def test_a_single_lost_probe_changes_nothing():
     assert not search.lost(1420, now + 1000)
     play(search, 1420, now, now + 20 * SECOND)
     assert search.mtu == 1420
+
+
+def test_what_a_busy_moment_lost_is_tried_again_soon():
+    search = PathMtu(1420, 0)
+    now = play(search, 1420, 0, 20 * SECOND)
+    for _ in range(MAX_PROBES):
+        now = search.next_deadline_ns()
+        size = search.next_probe(now)
+        search.lost(size, now + 1000)
+    assert search.mtu == BASE
+    now = play(search, 1420, now, now + 2 * SECOND)
+    assert 1420 - STEP <= search.mtu < 1420, "just below what is taken for a black hole"
+    play(search, 1420, now, now + FIRST_RAISE_NS + CONFIRM_NS)
+    assert search.mtu == 1420
+
+
+def test_a_narrow_path_is_asked_for_more_ever_less_often():
+    search = PathMtu(1420, 0)
+    asked, now = [], 0
+    while now < 3 * RAISE_NS:
+        now = max(now, search.next_deadline_ns())
+        size = search.next_probe(now)
+        if size <= 1300:
+            search.answered(size, now + 1000)
+            continue
+        if size == 1420 and (not asked or now - asked[-1] > SECOND):
+            asked.append(now)
+        search.lost(size, now + 1000)
+    gaps = [(later - earlier) // SECOND for earlier, later in pairwise(asked)]
+    assert gaps == sorted(gaps)
+    assert gaps[0] < 20
+    assert RAISE_NS // SECOND <= gaps[-1] <= RAISE_NS // SECOND + 20
 
 
 def test_a_healed_path_is_raised_after_the_raise_timer():

@@ -1,0 +1,63 @@
+"""Start commands of the product by a fork of this process, which has loaded the product already.
+
+Three quarters of the instructions of a supervisor's start are Python loading the same modules, and
+every story starts several. What runs is the command itself, with arguments, files, signals and
+namespaces of its own, as after an exec. Benchmarks and stories that are about a start begin cold.
+"""
+
+import gc
+import importlib
+import os
+import pkgutil
+import runpy
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+
+_loaded: set[str] = set()  # commands
+_cold = False
+
+
+def load(package: str, command: str) -> None:
+    """Import all modules of the package, for starts of the command."""
+    for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        importlib.import_module(found.name)
+    _loaded.add(command)
+
+
+def start_cold(is_cold: bool) -> None:
+    """Have all commands load what they need, or no longer."""
+    global _cold
+    _cold = is_cold
+
+
+def is_ready(command: str) -> bool:
+    """Can this command be had by `become`?"""
+    return command in _loaded and not _cold
+
+
+def become(argv: Sequence[str]) -> None:
+    """Be this command and end with it: for a child that has just been forked by `subprocess`."""
+    status = 1
+    try:
+        gc.freeze()  # else what the parent left behind would one day close files of the command
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it from its start
+        sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        sys.argv = list(argv)
+        runpy.run_path(str(shutil.which(argv[0])), run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - the child must end here, whatever happened
+        traceback.print_exc()
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
