@@ -8,6 +8,7 @@
 // waited. By what it noted in the packet (its place among all octets of the flow that were ever sent
 // to wait there) it knows at the end how many still wait behind it, whatever was dropped, and how
 // fast they leave. No rate is told: the share that a flow gets of a line is what it is seen to get.
+// What only acknowledges data goes by any of the planes, so that no line that dies takes all of it.
 //
 // Built by `make bpf`, loaded by kernel/bond.py, one instance for all planes.
 
@@ -27,6 +28,8 @@
 // How much sooner another plane must let a packet through: what reordering is worth, and so that one
 // queue stands longer than the others, and an AQM drops there first. A flow slows down once, then.
 #define LEAN_NS (1 * 1000000ULL)
+#define TCP 6
+#define HEADERS_MOST 120 // octets of IP and TCP together
 
 struct map { // read by kernel/ebpf.py
 	__u32 type, key_size, value_size, max_entries;
@@ -118,6 +121,22 @@ static __always_inline void leave(struct __sk_buff *skb, struct queue *queue, __
 	queue->is_busy = queue->entered > left;
 }
 
+// A TCP segment without data? Each tells all that those before it told, so their order does not
+// matter; but a sender that gets none of them any more, because the line is dead that all of them went
+// by, waits for its retransmission timer (RFC 6298), long after the data has left that line.
+static __always_inline int only_acknowledges(struct __sk_buff *skb, int is_ipv4)
+{
+	__u8 version, protocol, offset;
+	__u32 tcp = 40;
+
+	if (skb->len > HEADERS_MOST || bpf_skb_load_bytes(skb, is_ipv4 ? 9 : 6, &protocol, 1) ||
+	    protocol != TCP || bpf_skb_load_bytes(skb, 0, &version, 1))
+		return 0;
+	if (is_ipv4)
+		tcp = (version & 15) * 4;
+	return !bpf_skb_load_bytes(skb, tcp + 12, &offset, 1) && skb->len == tcp + (offset >> 4) * 4;
+}
+
 SEC("bond")
 int spread(struct __sk_buff *skb)
 {
@@ -152,6 +171,10 @@ int spread(struct __sk_buff *skb)
 	queue = bond && bond->count > 1 ? queue_of(skb, own) : 0;
 	if (!queue)
 		return TC_ACT_UNSPEC;
+	if (only_acknowledges(skb, is_ipv4)) {
+		best = bond->devices[bpf_get_prandom_u32() % bond->count % MOST];
+		goto found;
+	}
 	first = leaves_at(queue, now);
 	first = first > now + LEAN_NS ? first - LEAN_NS : now;
 	for (__u32 n = 0; n < MOST && n < bond->count; n++) {
@@ -164,6 +187,7 @@ int spread(struct __sk_buff *skb)
 			best = device;
 		}
 	}
+found:
 	if (best == own) {
 		enter(skb, queue, now);
 		return TC_ACT_UNSPEC;

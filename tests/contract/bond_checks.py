@@ -4,8 +4,9 @@ Both have a shaper: their packets wait in another device and come back. The firs
 """
 
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from ipaddress import ip_address
 
 from appliance.config.addressing import FILTER_PRIORITY_LAST, class_mark
@@ -96,6 +97,29 @@ class Flow:
         return numbers
 
 
+class Segments(Flow):
+    """TCP segments, with or without data. Without, the number is where options are."""
+
+    def __init__(self, family: int, *, has_data: bool) -> None:
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        super().__init__(socket.socket(kind, socket.SOCK_RAW, socket.IPPROTO_TCP), NEAR[family])
+        self._has_data = has_data
+
+    def send(self, count: int, mark: int = VOICE) -> list[int]:
+        self._source.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        numbers = [*range(self.sent, self.sent + count)]
+        for number in numbers:
+            rest = b"%04d" % number + PACKET
+            words = 5 + (0 if self._has_data else len(rest) // 4)
+            head = struct.pack(">HHIIBBHHH", 7, PORT, number, 1, words << 4, 0x10, 9000, 0, 0)
+            self._source.sendto(head + rest, (self._to, 0))
+        self.sent += count
+        return numbers
+
+    def close(self) -> None:
+        self._source.close()
+
+
 @contextmanager
 def flow(family: int) -> Iterator[Flow]:
     to = NEAR[family]
@@ -146,6 +170,21 @@ async def check_a_plane_whose_packets_do_not_wait_is_used_again(_: RealWorld) ->
             )
             assert made.send(1) == planes.left(IDLE_S)[1]
             assert made.send(1) == planes.left(EMPTY_S)[0]
+
+
+async def check_acknowledgements_go_by_all_planes_and_data_does_not(_: RealWorld) -> None:
+    with Bonded() as planes:
+        for family in NEAR:
+            for has_data in (True, False):
+                planes.left(EMPTY_S)
+                with closing(Segments(family, has_data=has_data)) as made:
+                    numbers = made.send(FEW if has_data else MANY)
+                    first, second = planes.left(EMPTY_S)
+                    assert sorted(first + second) == numbers, family
+                    if has_data:
+                        assert first == numbers
+                    else:
+                        assert MANY // 4 < len(first) < MANY - MANY // 4, family
 
 
 async def check_every_packet_leaves_exactly_once_and_in_order_by_each_plane(_: RealWorld) -> None:
