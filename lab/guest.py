@@ -99,7 +99,7 @@ def main() -> None:
     # As any installation does: else the first supervisor of a guest would compile itself.
     compileall.compile_dir(PRODUCT, quiet=2)
     if plan["is_warm"]:
-        warm.load(PRODUCT.name, COMMAND)
+        warm.offer(COMMAND, PRODUCT.name)
     with RESULTS.open("w", encoding="utf-8") as stream:
         report = Report(stream)
         for story in plan["stories"]:

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 from lab import syscalls, warm
@@ -137,7 +136,7 @@ class Machine:
             text=True,
             check=False,
             timeout=timeout_s,
-            preexec_fn=partial(self._begin, argv),
+            preexec_fn=self._beginning(argv),
         )
         if check and done.returncode:
             message = f"{self.name}: {' '.join(argv)}: {done.stdout}{done.stderr}"
@@ -152,7 +151,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=partial(self._begin, argv),
+            preexec_fn=self._beginning(argv),
         )
 
     def background(
@@ -174,7 +173,7 @@ class Machine:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                preexec_fn=partial(self._begin, argv, env, niceness),
+                preexec_fn=self._beginning(argv, env, niceness),
             )
         daemon = Daemon(name, process, log)
         self.daemons.append(daemon)
@@ -196,15 +195,20 @@ class Machine:
         finally:
             os._exit(status)
 
-    def _begin(
+    def _beginning(
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, niceness: int = 0
-    ) -> None:
-        """In the child, before the program begins, or in place of what Python would load for it."""
-        self.enter()
-        os.nice(niceness)
-        if warm.is_ready(argv[0]):
-            os.environ.update(env or {})
-            warm.become(argv)
+    ) -> Callable[[], None]:
+        """What the child does before the program begins, or in place of loading it."""
+        is_warm = warm.prepare(argv[0])
+
+        def begin() -> None:
+            self.enter()
+            os.nice(niceness)
+            if is_warm:
+                os.environ.update(env or {})
+                warm.become(argv)
+
+        return begin
 
     # -- namespaces ----------------------------------------------------------------------------
 

@@ -17,15 +17,14 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
+_packages: dict[str, str] = {}  # of the commands that may start so
 _loaded: set[str] = set()  # commands
 _cold = False
 
 
-def load(package: str, command: str) -> None:
-    """Import all modules of the package, for starts of the command."""
-    for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-        importlib.import_module(found.name)
-    _loaded.add(command)
+def offer(command: str, package: str) -> None:
+    """Let this command start by a fork. Its package is loaded before the first start."""
+    _packages[command] = package
 
 
 def start_cold(is_cold: bool) -> None:
@@ -34,9 +33,16 @@ def start_cold(is_cold: bool) -> None:
     _cold = is_cold
 
 
-def is_ready(command: str) -> bool:
-    """Can this command be had by `become`?"""
-    return command in _loaded and not _cold
+def prepare(command: str) -> bool:
+    """Can this command be had by `become`? All modules of its package are loaded, if so."""
+    if _cold or command not in _packages:
+        return False
+    if command not in _loaded:
+        package = importlib.import_module(_packages[command])
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(found.name)
+        _loaded.add(command)
+    return True
 
 
 def become(argv: Sequence[str]) -> None:

@@ -28,8 +28,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (package / "loaded.py").write_text("WORD = 'warm'\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(warm, "_packages", {})
     monkeypatch.setattr(warm, "_loaded", set())
-    warm.load("warmed", "command")
+    warm.offer("command", "warmed")
+    assert "warmed" not in sys.modules
+    assert warm.prepare("command")
     (package / "loaded.py").unlink()
     yield "command"
     for name in ("warmed", "warmed.loaded"):
@@ -71,10 +74,10 @@ def test_it_runs_and_ends_as_after_an_exec(command, tmp_path, end, status, told)
 
 
 def test_what_is_loaded_can_be_had_but_not_by_who_wants_a_start(command):
-    assert warm.is_ready(command)
-    assert not warm.is_ready("another")
+    assert warm.prepare(command)
+    assert not warm.prepare("another")
     try:
         warm.start_cold(True)
-        assert not warm.is_ready(command)
+        assert not warm.prepare(command)
     finally:
         warm.start_cold(False)
