@@ -50,10 +50,12 @@ def become(argv: Sequence[str]) -> None:
     status = 1
     try:
         gc.freeze()  # else what the parent left behind would one day close files of the command
+        gc.enable()  # `subprocess` has it off
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it from its start
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_IGN)  # as Python has them from its start
         sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
-        sys.stderr = os.fdopen(2, "w", buffering=1)
+        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
         sys.argv = list(argv)
         runpy.run_path(str(shutil.which(argv[0])), run_name="__main__")
         status = 0
@@ -64,6 +66,7 @@ def become(argv: Sequence[str]) -> None:
     except BaseException:  # noqa: BLE001 - the child must end here, whatever happened
         traceback.print_exc()
     finally:
-        with suppress(OSError):
-            sys.stdout.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
         os._exit(status)

@@ -8,7 +8,8 @@
 // waited. By what it noted in the packet (its place among all octets of the flow that were ever sent
 // to wait there) it knows at the end how many still wait behind it, whatever was dropped, and how
 // fast they leave. No rate is told: the share that a flow gets of a line is what it is seen to get.
-// What only acknowledges data goes by any of the planes, so that no line that dies takes all of it.
+// What only acknowledges data goes by a second plane too, often, so that no line that dies takes all
+// of it.
 //
 // Built by `make bpf`, loaded by kernel/bond.py, one instance for all planes.
 
@@ -29,6 +30,7 @@
 // queue stands longer than the others, and an AQM drops there first. A flow slows down once, then.
 #define LEAN_NS (1 * 1000000ULL)
 #define TCP 6
+#define FIN_SYN_RST 7
 #define HEADERS_MOST 120 // octets of IP and TCP together
 
 struct map { // read by kernel/ebpf.py
@@ -121,12 +123,13 @@ static __always_inline void leave(struct __sk_buff *skb, struct queue *queue, __
 	queue->is_busy = queue->entered > left;
 }
 
-// A TCP segment without data? Each tells all that those before it told, so their order does not
-// matter; but a sender that gets none of them any more, because the line is dead that all of them went
-// by, waits for its retransmission timer (RFC 6298), long after the data has left that line.
+// A TCP segment with neither data nor SYN, FIN or RST? A light flow stays on one line, and when that is
+// dead, its far end hears of nothing that the others deliver: it waits for its retransmission timer
+// (RFC 6298), long after the data has left that line. A copy is what any network may make, and when
+// it comes later, it tells nothing new.
 static __always_inline int only_acknowledges(struct __sk_buff *skb, int is_ipv4)
 {
-	__u8 version, protocol, offset;
+	__u8 version, protocol, offset_flags[2];
 	__u32 tcp = 40;
 
 	if (skb->len > HEADERS_MOST || bpf_skb_load_bytes(skb, is_ipv4 ? 9 : 6, &protocol, 1) ||
@@ -134,14 +137,15 @@ static __always_inline int only_acknowledges(struct __sk_buff *skb, int is_ipv4)
 		return 0;
 	if (is_ipv4)
 		tcp = (version & 15) * 4;
-	return !bpf_skb_load_bytes(skb, tcp + 12, &offset, 1) && skb->len == tcp + (offset >> 4) * 4;
+	return !bpf_skb_load_bytes(skb, tcp + 12, offset_flags, 2) && !(offset_flags[1] & FIN_SYN_RST) &&
+	       skb->len == tcp + (offset_flags[0] >> 4) * 4;
 }
 
 SEC("bond")
 int spread(struct __sk_buff *skb)
 {
 	int is_ipv4 = skb->protocol == bpf_htons(0x0800);
-	__u32 own = skb->ifindex, best = own, state = skb->tc_index;
+	__u32 own = skb->ifindex, best = own, second, state = skb->tc_index;
 	struct destination to = {.length = 32 + 128, .mark = bpf_htonl(skb->mark & CLASS)};
 	__u64 now = bpf_ktime_get_ns(), first;
 	struct queue *queue;
@@ -171,9 +175,11 @@ int spread(struct __sk_buff *skb)
 	queue = bond && bond->count > 1 ? queue_of(skb, own) : 0;
 	if (!queue)
 		return TC_ACT_UNSPEC;
-	if (only_acknowledges(skb, is_ipv4)) {
-		best = bond->devices[bpf_get_prandom_u32() % bond->count % MOST];
-		goto found;
+	second = bond->devices[bpf_get_prandom_u32() % bond->count % MOST];
+	if (second != own && only_acknowledges(skb, is_ipv4)) {
+		skb->tc_index = STRIPED;
+		bpf_clone_redirect(skb, second, 0);
+		skb->tc_index = state;
 	}
 	first = leaves_at(queue, now);
 	first = first > now + LEAN_NS ? first - LEAN_NS : now;
@@ -187,7 +193,6 @@ int spread(struct __sk_buff *skb)
 			best = device;
 		}
 	}
-found:
 	if (best == own) {
 		enter(skb, queue, now);
 		return TC_ACT_UNSPEC;

@@ -16,8 +16,9 @@ MAX_PROBES = 3  # RFC 8899 section 5.1.2
 PROBE_GAP_NS = 200_000_000  # between two probes of a search, and before a repeated one
 CONFIRM_NS = 5_000_000_000  # how often a size that is in use is tried again, at the most
 RAISE_NS = 600_000_000_000  # PMTU_RAISE_TIMER, RFC 8899 section 5.1.1
-# A size found just now is doubted sooner, at doubling intervals: a busy line loses padded probes
-# too, and what was then taken for too large should not stay so for the whole timer.
+# A size that was lowered is doubted sooner, at doubling intervals: a busy line loses padded probes
+# too, and what was then taken for too large should not stay so for the whole timer. Where that
+# happens again and again the intervals go on doubling.
 FIRST_RAISE_NS = 10_000_000_000
 
 
@@ -48,6 +49,7 @@ class PathMtu:
         self._due_ns = now_ns
         self._raise_ns = now_ns
         self._raise_after_ns = FIRST_RAISE_NS
+        self._since_ns = now_ns  # `mtu` is what it is
 
     @property
     def is_confirmed(self) -> bool:
@@ -62,7 +64,7 @@ class PathMtu:
         """The size to probe now, or None when it is not time yet."""
         if now_ns < self._due_ns:
             return None
-        if self.phase is Phase.COMPLETE and now_ns >= self._raise_ns and self.mtu < self.ceiling:
+        if self.is_confirmed and now_ns >= self._raise_ns and self.mtu < self.ceiling:
             self._search(self.mtu, self.ceiling + STEP, self.ceiling)
         self._due_ns = now_ns + (CONFIRM_NS if self.phase is Phase.COMPLETE else PROBE_GAP_NS)
         return self.candidate
@@ -89,8 +91,10 @@ class PathMtu:
         if self.phase is Phase.COMPLETE:
             # A black hole (RFC 8899 section 4.3): be safe at once, then look how much still passes.
             self._search(self.base, size, (self.base + size) // 2)
-            self._due_ns, self._raise_after_ns = now_ns, FIRST_RAISE_NS
-            return self._settle(self.base)
+            self._due_ns = now_ns
+            if now_ns - self._since_ns > self._raise_after_ns:
+                self._raise_after_ns = FIRST_RAISE_NS
+            return self._settle(self.base, now_ns)
         self._fails = size
         return self._advance(now_ns, min(self.mtu, self._passes))
 
@@ -107,12 +111,13 @@ class PathMtu:
             self._due_ns = now_ns + CONFIRM_NS
             self._raise_ns = now_ns + self._raise_after_ns
             self._raise_after_ns = min(2 * self._raise_after_ns, RAISE_NS)
-            return self._settle(self._passes)
+            return self._settle(self._passes, now_ns)
         self.candidate = (self._passes + self._fails) // 2
         self._due_ns = now_ns
-        return self._settle(mtu)
+        return self._settle(mtu, now_ns)
 
-    def _settle(self, mtu: int) -> bool:
-        changed = mtu != self.mtu
-        self.mtu = mtu
-        return changed
+    def _settle(self, mtu: int, now_ns: int) -> bool:
+        if mtu == self.mtu:
+            return False
+        self.mtu, self._since_ns = mtu, now_ns
+        return True

@@ -111,11 +111,8 @@ def build_plain(lab: Lab) -> tuple[Host, Host]:
 def build_supervised(lab: Lab, *, whole: bool = False) -> tuple[Fleet, tuple[Host, Host]]:
     """Both boxes; with `whole` they do all that a packet can meet."""
     a, b = sites(lab)
-    fleet = (
-        Fleet(lab, probing={"interval": "20 ms"})
-        if not whole
-        else Fleet(lab, probing={"interval": "20 ms"}, policies=())
-    )
+    policies: dict[str, Any] = {"policies": ()} if whole else {}
+    fleet = Fleet(lab, probing={"interval": "20 ms"}, **policies)
     fleet.add(a, 1, add_the_rest if whole else None)
     fleet.add(b, 2, add_the_rest if whole else None)
     fleet.start()

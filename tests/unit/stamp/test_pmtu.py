@@ -87,6 +87,29 @@ def test_what_a_busy_moment_lost_is_tried_again_soon():
     assert search.mtu == 1420
 
 
+def test_a_path_that_loses_large_probes_again_and_again_is_left_alone_for_longer():
+    search = PathMtu(1420, 0)
+    changes, now = 0, 0
+    while now < RAISE_NS:
+        now = max(now, search.next_deadline_ns())
+        size = search.next_probe(now)
+        is_busy = now % (20 * SECOND) > 13 * SECOND and size > BASE
+        changes += (search.lost if is_busy else search.answered)(size, now + 1000)
+    assert 2 < changes < 25
+
+
+def test_a_size_in_doubt_is_not_given_up_for_a_raise():
+    search = PathMtu(1420, 0)
+    now = play(search, 1400, 0, 5 * SECOND)
+    size = search.mtu
+    asked: list[int] = []
+    while search.mtu == size:
+        now = max(now, search.next_deadline_ns())
+        asked.append(search.next_probe(now))
+        (search.lost if asked[-1] > 1300 else search.answered)(asked[-1], now + 1000)
+    assert asked[-MAX_PROBES:] == [size] * MAX_PROBES
+
+
 def test_a_narrow_path_is_asked_for_more_ever_less_often():
     search = PathMtu(1420, 0)
     asked, now = [], 0
@@ -107,9 +130,9 @@ def test_a_narrow_path_is_asked_for_more_ever_less_often():
 
 def test_a_healed_path_is_raised_after_the_raise_timer():
     search = PathMtu(1420, 0)
-    now = play(search, 1300, 0, 60 * SECOND)
+    now = play(search, 1300, 0, 3 * RAISE_NS)
     assert search.mtu < 1420
-    play(search, 1420, now, RAISE_NS + 120 * SECOND)
+    play(search, 1420, now, now + RAISE_NS + 2 * CONFIRM_NS)
     assert search.mtu == 1420
 
 
