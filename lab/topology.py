@@ -399,8 +399,8 @@ class Lab:
         """Wait until `predicate()` is true; the virtual seconds it took. Raises StoryError.
 
         Asking costs the guest's one core much (4 ms for a status), so what takes long is
-        asked for less often: every 25th of the time that has passed. The limit is kept to
-        `poll_s` all the same.
+        asked for less often: what is returned is late by 0.1 s or a hundredth of itself, at most.
+        The limit is kept to `poll_s` all the same.
         """
         start = self.now_s
         while not predicate():
@@ -408,7 +408,8 @@ class Lab:
             if passed_s > timeout_s:
                 message = f"not within {timeout_s:g} s: {what}"
                 raise StoryError(message)
-            time.sleep(max(poll_s, min(passed_s / 25, timeout_s - passed_s)))
+            pause_s = min(passed_s / 25, max(0.1, passed_s / 100), timeout_s - passed_s)
+            time.sleep(max(poll_s, pause_s))
         return self.now_s - start
 
     # -- telling -------------------------------------------------------------------------------
